@@ -15,6 +15,12 @@ _SCIENTIFIC = re.compile(r"([+-]?[1-9](?:\.\d*)?)[eE]([+-]?\d{1,4})", re.ASCII)
 """With one digit before the point, as programs write numbers: 12e4 may be a name."""
 _SPAN = re.compile(r"(-?\d+) days \+?(\d\d):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[ T])?(\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+_WITH_UNIT = re.compile(
+    r"[+-]?[\d.,]*\d\s*([%‰€£¥$])"
+    r"|([€£¥$]|(?:EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|BRL)(?=[\s\d])|Rs\.?|Fr\.)\s*[+-]?[\d.,]*\d"
+    r"|[+-]?(?:[\d.,]*\d\s+|[\d,]*\.\d+|\d+,\d+|[\d.,]*\d(?=°))([^\W\d_]{1,5}|°[CF]?|[^\W\d_]{1,3}/[^\W\d_]{1,3})"
+)
+"""A number with one sign, with the code of a currency before it, or with a unit behind it."""
 _WRITTEN_OUT = 30
 """Places up to which a number in scientific notation is written out."""
 
@@ -87,12 +93,25 @@ def number_hint(text: str) -> str:
         return f"is its comma a decimal point? write {trimmed.replace(',', '.')}"
     if re.fullmatch(r"[+-]?\d{1,3}([ '\u00a0\u2009\u202f]\d{3})+(\.\d+)?", trimmed):
         return f"are its thousands set apart? write {re.sub('[^0-9.+-]', '', trimmed)}"
-    if (unit := re.fullmatch(r"([+-]?[\d.,]*\d)\s*([%‰€£¥$])|([€£¥$])\s*([+-]?[\d.,]*\d)", trimmed)) is not None:
-        number, after, before, behind = unit.groups()
-        return f"write it without the {after or before!r}: {(number or behind).replace(',', '')}"
+    if re.fullmatch(r"\u2212[\d.,]+", trimmed):
+        return f"its minus is no hyphen: write -{trimmed[1:]}"
+    if re.fullmatch(r"\([\d.,]*\d\)", trimmed, re.ASCII):
+        return f"do its brackets mean a minus? write -{trimmed[1:-1].replace(',', '')}"
+    if found := unit(trimmed):
+        bare = trimmed.replace(found, "").strip()
+        return f"write it without the {found!r}" + (f"; {hint}" if (hint := number_hint(bare)) else f": {bare}")
     if trimmed.lower() in ("yes", "no"):
         return "write 1 for yes and 0 for no"
     return ""
+
+
+def unit(text: str) -> str:
+    """What a number is written with: a sign such as %, a unit behind it, or the code of a currency; else empty.
+
+    Letters count where a space or a fraction tells a quantity from a name: `12 kg`, `12.5kg`, and not `12A` or `A12`.
+    """
+    match = _WITH_UNIT.fullmatch(text.strip())
+    return next(filter(None, match.groups()), "") if match is not None else ""
 
 
 def folded(text: str) -> str:

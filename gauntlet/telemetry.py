@@ -53,6 +53,9 @@ SHARE = _gauge(
 )
 STAGE = _gauge("gauntlet_stage_index", "Stage of a running rollout: -1 shadow, then the ramp's index from 0", "rollout")
 EPOCH = _gauge("gauntlet_epoch", "Version of the control record that this replica serves")
+TRAFFIC_PROBLEM = _gauge(
+    "gauntlet_traffic_problem", "Severity of a problem of what arrives at all replicas: 0 none to 4 critical", "code"
+)
 SHADOWS = _counter(
     "gauntlet_shadow_total",
     "Shadow scores by result: scored, failed, or why not asked for: queue_full, breaker_open, model_gone",

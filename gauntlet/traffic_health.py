@@ -16,6 +16,9 @@ from gauntlet.config import Config
 from gauntlet.status import Arrivals, EvaluatorProgress, Flow, Problem, moment
 from gauntlet.types import Severity
 
+CODES = ("no_predictions", "no_outcomes", "predictions_refused", "outcomes_refused")
+"""Of the problems that the traffic may have."""
+
 SILENT_SECONDS = 300.0
 """No silence is worth a word before."""
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from gauntlet import control, control_copy, status, telemetry
+from gauntlet import control, control_copy, status, telemetry, traffic_health
 from gauntlet.clock import Clock
 from gauntlet.config import Config
 from gauntlet.errors import DamagedFile, GauntletError, ModelUnusable, StateUnavailable
@@ -256,3 +256,15 @@ class ControlFollower:
             arrivals=self._arrivals.report() if self._arrivals else None,
         )
         await self.replicas.publish(report)
+        await self._show_traffic()
+
+    async def _show_traffic(self) -> None:
+        """What the status says of the traffic, for those who read metrics only."""
+        try:
+            heard, _ = await self.replicas.read()
+        except GauntletError:
+            return  # the status says what is wrong
+        arrived = [one.arrivals for one in heard if one.arrivals is not None]
+        found = {problem.code: problem.severity.rank for problem in traffic_health.findings(arrived, self._config)}
+        for code in traffic_health.CODES:
+            telemetry.TRAFFIC_PROBLEM.labels(self._config.experiment, code).set(found.get(code, 0))

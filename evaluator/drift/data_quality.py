@@ -83,11 +83,11 @@ def data_findings(
     found: list[QualityFinding] = []
     if window.rows < settings.fewest_rows:
         found.append(
-            QualityFinding("few_rows", "", 1.0, f"{window.rows} rows are too few to say anything of distributions")
+            QualityFinding("few_rows", "", 1.0, f"{_rows(window.rows)} too few to say anything of distributions")
         )
     if profile.rows < settings.fewest_rows:
         found.append(
-            QualityFinding("few_rows", "", 1.0, f"the reference has {profile.rows} rows: little can be told from it")
+            QualityFinding("few_rows", "", 1.0, f"the reference's {_rows(profile.rows)} too few to tell much from it")
         )
     if window.rows:
         for name in profile.column_order:
@@ -96,6 +96,10 @@ def data_findings(
         text = f"column {name} is not in the reference and is ignored"
         found.append(QualityFinding("column_extra", name, extra[name] / max(1, window.rows), text))
     return tuple(found)
+
+
+def _rows(count: int) -> str:
+    return "1 row is" if count == 1 else f"{count:,} rows are"
 
 
 def _column_findings(profile: Profile, i: int, window: WindowCounts) -> list[QualityFinding]:

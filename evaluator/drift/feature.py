@@ -30,6 +30,10 @@ _SAMPLE = 1 << 17
 """Values from which limits, mean and standard deviation are taken; all are counted."""
 
 
+UNSHOWN = 0.15
+"""Share of rare texts from which they could hide a shift that counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureReference:
     """One feature of the reference: `counts` by slot of `grid`, and a calibration for each window of its distribution
@@ -77,6 +81,11 @@ class FeatureReference:
     @property
     def numeric(self) -> bool:
         return self.grid.kind != "categories"
+
+    @property
+    def rare(self) -> float:
+        """Share of the reference's values that are too rare for a slot of their own, and are counted together."""
+        return int(self.counts[-1]) / self.present if not self.numeric and len(self.chosen) and self.present else 0.0
 
 
 def fit_feature(

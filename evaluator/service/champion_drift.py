@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluator.drift import DriftEvent, Monitor
+from evaluator.drift.feature import UNSHOWN
 from evaluator.drift.signals import Signal
 from evaluator.drift.spelling_variants import Respelt, RespeltValues
 from evaluator.service.drift_baseline import FEWEST_HONEST, ColumnReader, DriftBaseline, Output, ReferenceRows
@@ -161,6 +162,12 @@ class ChampionMonitor:
     def respelt(self) -> list[Respelt]:
         """Columns whose latest values the reference spells otherwise."""
         return [] if self._respelt is None else self._respelt.found()
+
+    @property
+    def rare(self) -> list[tuple[str, float]]:
+        """Columns of texts of which so many are rare that a shift among those would not show, each with their share."""
+        features = () if self._baseline is None else self._baseline.profile.features
+        return [(one.name, one.rare) for one in features if one.rare >= UNSHOWN]
 
     @property
     def accepted(self) -> bool:

@@ -43,14 +43,8 @@ def findings(
             text=f"drift can't be judged yet: {waits}",
             remedy="nothing, it goes on by itself; with a `reference` a champion is judged from the start",
         )
-    for one in monitor.respelt if config.drift.enabled and monitor is not None else ():
-        yield Problem(
-            code="respelt_values",
-            severity=Severity.LOW,
-            source=monitor.version if monitor is not None else "evaluator",
-            text=f"{one}; to the model they are values that it has never seen",
-            remedy="have the callers send the spelling that the model was trained on",
-        )
+    if config.drift.enabled and monitor is not None:
+        yield from _of_columns(monitor)
     late, orphans, joined = (counts.get(kind, 0) for kind in ("late", "orphan", "joined"))
     if late + orphans > max(_FEWEST, joined):
         horizon = lasting(float(config.evidence.outcome_horizon))
@@ -71,6 +65,28 @@ def findings(
             text=f"the tests raise more false alarms than declared: in the continuous A/A slice {aa.reason}",
             remedy="trust no verdict that is close; outcomes err together over longer than `evidence.cycle` or `block` "
             "(make it longer), units share their luck (send a `unit`), or the arms are not recorded alike",
+        )
+
+
+def _of_columns(monitor: ChampionMonitor) -> Iterator[Problem]:
+    """Values that drift can't tell, and those that are only spelt otherwise."""
+    for name, share in monitor.rare:
+        yield Problem(
+            code="rare_values",
+            severity=Severity.LOW,
+            source=monitor.version,
+            text=f"drift of {name} can't be fully judged: {share:.1%} of its values are too rare to be counted one by "
+            "one, and a shift among them does not show",
+            remedy="nothing, where outcomes show a loss; else send what counts in it as a feature of few values, or a "
+            "number",
+        )
+    for one in monitor.respelt:
+        yield Problem(
+            code="respelt_values",
+            severity=Severity.LOW,
+            source=monitor.version,
+            text=f"{one}; to the model they are values that it has never seen",
+            remedy="have the callers send the spelling that the model was trained on",
         )
 
 

@@ -145,7 +145,8 @@ def guarded(command: Callable[[], int]) -> int:
         if error.errno not in _FULL:
             raise
         with suppress(OSError):
-            where = error.filename or "standard output or a temporary file"
+            # Of a copy the target is full, and the source is named first.
+            where = error.filename2 or error.filename or "standard output or a temporary file"
             print(f"gauntlet: {where}: {error.strerror}", file=sys.stderr)
         return 2
 

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from builders.evaluator_events import batch, config, outcome, prediction
 
+from evaluator.service.champion_drift import ChampionMonitor
 from evaluator.service.checkpoint import Checkpoint
 from evaluator.service.pipeline import Pipeline
 from evaluator.service.problems import findings
 from gauntlet import adapters
 from gauntlet.config import Config
-from gauntlet.types import Severity
+from gauntlet.config.drift import DriftConfig
+from gauntlet.registry.artifact import Feature, Schema
+from gauntlet.types import Severity, Task
 
 
 def pipeline(made: Config) -> Pipeline:
@@ -58,3 +61,23 @@ def test_a_baseline_in_the_making_is_told_until_it_is_there(tmp_path: Path) -> N
     assert evaluator.monitor.severity is None
     off = config(tmp_path / "off", "drift: {enabled: false}\n")
     assert list(findings(off, evaluator.monitor, {}, None, {})) == []
+
+
+def test_texts_too_rare_to_be_counted_are_told_live_as_they_are_of_files(tmp_path: Path) -> None:
+    """2,000 equally frequent names: nearly all of them share one slot, and half of them may go unseen."""
+    schema = Schema(task=Task.CLASSIFICATION, features=(Feature(name="city", kind="text"),), classes=(0, 1))
+    settings = DriftConfig(pane=32, reference_rows=2000, regimes=[])
+    told = {}
+    for names in (200, 2000):
+        monitor = ChampionMonitor("test", "v0001", 0.0, schema, settings)
+        sent = [prediction(i, float(i), features={"city": f"c{i % names}"}) for i in range(2000)]
+        monitor.observe_requests(sent)
+        at = [float(i) for i in range(2000)]
+        monitor.observe_outcomes([float(i % 2) for i in range(2000)], [[0.6, 0.4]] * 2000, [0.5] * 2000, at, at)
+        assert monitor.waits is None
+        told[names] = list(findings(config(tmp_path / str(names)), monitor, {}, None, {}))
+    assert told[200] == []
+    (rare,) = told[2000]
+    assert (rare.code, rare.severity, rare.source) == ("rare_values", Severity.LOW, "v0001")
+    # 255 of 2,000 have a slot of their own, chosen by one half of the rows, so that the other half has none of them.
+    assert "100.0% of its values are too rare" in rare.text

@@ -104,7 +104,7 @@ def test_some_cells_that_are_no_time_are_bad_cells() -> None:
     [
         ([[1, 2]] * ROWS, "column 'x' holds list"),
         ([{"a": 1}] * ROWS, "column 'x' holds struct"),
-        (["1,5", "2,25"] * (ROWS // 2), "column 'x' holds '1,5': is its comma a decimal point"),
+        (["1,5", "2,25"] * (ROWS // 2), "column 'x' holds '1,5', which is not a number; is its comma a decimal point"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_its_name_or_left_out_with_a_word(cells: list[object], message: str) -> None:

@@ -20,7 +20,7 @@ from evaluator.offline.drift.result import Finding
 from evaluator.offline.drift.scan import SCHEMA_ROWS, parse_time
 from evaluator.offline.drift.settings import DriftFileSettings, DriftRequestError
 from gauntlet.clock import parse_timestamp
-from gauntlet.spelling import did_you_mean, number_hint, parse_number
+from gauntlet.spelling import did_you_mean, folded, number_hint, parse_number, unit
 from gauntlet.table import Codes, Table, TableError
 
 
@@ -48,6 +48,9 @@ _KOLMOGOROV = 1.63
 _DISTINCT_TEXTS = 0.5  # distinct texts for each present row from which they identify rows
 _MOSTLY = 0.9  # share of texts that are numbers, or times, from which the others are bad cells of such a column
 _COMMA = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?", re.ASCII)
+_HALF = 0.5  # share of texts that are numbers from which it is told that they are judged as texts
+_UNITS = 3  # units that one column's numbers are written with; 12 Oak and 7 Elm are addresses
+_DIGIT = re.compile(r"\d")
 _TEXTS_TRIED = 1000
 _LISTED = 20
 _REASONS = 3  # columns left out that a refusal names
@@ -136,13 +139,14 @@ def column_stats(table: Table, names: Sequence[str], rows: int = SCHEMA_ROWS) ->
 
 @dataclass(frozen=True, slots=True)
 class ColumnSchema:
-    """Columns of numbers, of texts and of times in the table's order, those left out, and statistics of those that hold
-    nothing but numbers."""
+    """Columns of numbers, of texts and of times in the table's order, those left out, remarks on others, and statistics
+    of those that hold nothing but numbers."""
 
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
     times: tuple[str, ...]
     left_out: Mapping[str, Exclusion]
+    remarks: Mapping[str, str]
     stats: Mapping[str, ColumnStats]
 
 
@@ -153,6 +157,7 @@ def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
     texts: list[str] = []
     times: list[str] = []
     left_out: dict[str, Exclusion] = {}
+    remarks: dict[str, str] = {}
     first = _first_codes(table, [name for name in table.columns if kinds[name] == "text" or name in huge], rows)
     for name in table.columns:
         codes = first.get(name)
@@ -165,17 +170,19 @@ def column_schema(table: Table, rows: int = SCHEMA_ROWS) -> ColumnSchema:
         if codes is None or isinstance(codes, TableError):
             left_out[name] = Exclusion("unreadable", str(codes))
             continue
-        if codes.values and all(map(_COMMA.fullmatch, codes.values)):
-            reason = f"{table.name}: column {name!r} holds {codes.values[0]!r}: {number_hint(codes.values[0])}"
-            left_out[name] = Exclusion("unreadable", reason, judged=False)
+        written = _numbers_in(codes)
+        if (reason := _unreadable(codes, *written)) is not None:
+            left_out[name] = Exclusion("unreadable", f"{table.name}: column {name!r} {reason}", judged=False)
             continue
         of_numbers, of_times = (name not in huge and _mostly(codes, parse) for parse in (parse_number, parse_time))
         (numbers if of_numbers else times if of_times else texts).append(name)
         exclusion = _text_exclusion(codes)
         if exclusion is not None:
             left_out[name] = exclusion
+        elif name in texts and name not in huge and (remark := _as_texts(codes, *written)) is not None:
+            remarks[name] = remark
     stats = column_stats(table, [name for name in table.columns if kinds[name] == "number"], rows)
-    return ColumnSchema(tuple(numbers), tuple(texts), tuple(times), left_out, stats)
+    return ColumnSchema(tuple(numbers), tuple(texts), tuple(times), left_out, remarks, stats)
 
 
 def _first_codes(table: Table, names: list[str], rows: int) -> dict[str, Codes | TableError]:
@@ -209,11 +216,48 @@ def _text_exclusion(codes: Codes) -> Exclusion | None:
     if present and all(math.isfinite(parse_timestamp(value)) for value in codes.values[:_TEXTS_TRIED]):
         return _TIMESTAMP
     if present >= _FEWEST and distinct >= _DISTINCT_TEXTS * present:
-        if all(map(number_hint, codes.values)) and (hint := number_hint(codes.values[0])):
-            return Exclusion("unreadable", f"holds {codes.values[0]!r}, which is not a number; {hint}", judged=False)
         reason = f"has {distinct:,} different values in its first {present:,}: it names rows rather than describes them"
         return Exclusion(IDENTIFIER.kind, reason)
     return None
+
+
+def _unreadable(codes: Codes, plain: float, written: float, hinted: Sequence[str]) -> str | None:
+    """Why a column is one of numbers as people write them, which can't be read; None for others, and for the few
+    values that are told apart as texts as well."""
+    if not hinted or plain >= _MOSTLY or plain + written < _MOSTLY:
+        return None
+    if len({unit(text) for text in hinted} - {""}) > _UNITS:
+        return None
+    present = int((codes.codes >= 0).sum())
+    few = present < _FEWEST or len(codes.values) < _DISTINCT_TEXTS * present
+    if few and not all(map(_COMMA.fullmatch, codes.values)):
+        return None
+    return f"holds {hinted[0]!r}, which is not a number; {number_hint(hinted[0])}"
+
+
+def _as_texts(codes: Codes, plain: float, written: float, hinted: Sequence[str]) -> str | None:
+    """What is to know of texts that are mostly numbers; None of others, and where few values differ."""
+    if plain + written < _HALF or len(codes.values) <= _STEPS or len({unit(text) for text in hinted}) > _UNITS:
+        return None
+    told = "is judged as texts, whose order and distances say nothing"
+    if hinted:
+        return f"{told}: it holds {hinted[0]!r}; {number_hint(hinted[0])}"
+    other = next(text for text in codes.values if parse_number(text) is None)
+    return f"{told}: {1 - plain:.1%} of its cells are no numbers, such as {other!r}; leave those without one empty"
+
+
+def _numbers_in(codes: Codes) -> tuple[float, float, list[str]]:
+    """The share of the present cells that are numbers, that of numbers as people write them, and the latter."""
+    present = codes.codes[codes.codes >= 0]
+    if not len(present):
+        return 0.0, 0.0, []
+    plain = np.array([parse_number(text) is not None for text in codes.values], dtype=np.bool_)
+    hinted = [
+        not one and _DIGIT.search(text) is not None and bool(number_hint(text))
+        for text, one in zip(codes.values, plain, strict=True)
+    ]
+    written = [text for text, one in zip(codes.values, hinted, strict=True) if one]
+    return float(plain[present].mean()), float(np.array(hinted)[present].mean()), written
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +310,7 @@ def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSe
         features = tuple(name for name in candidates if name not in schema.left_out)
         findings = _left_out_findings({n: schema.left_out[n] for n in candidates if n in schema.left_out})
     _require_columns(features, settings, reference.name, schema.left_out, reference.delimiter_hint)
+    remarks = (Finding("judged_as_texts", n, f"{n} {schema.remarks[n]}") for n in features if n in schema.remarks)
     read, times = {*features, *roles}, {*schema.times} - {settings.time}
     texts = {*schema.texts, settings.time} - {*schema.numbers}
     return ColumnSelection(
@@ -273,7 +318,7 @@ def select_columns(reference: Table, schema: ColumnSchema, settings: DriftFileSe
         tuple(name for name in schema.numbers if name in read),
         tuple(name for name in reference.columns if name in read & texts),
         tuple(name for name in reference.columns if name in read & times),
-        (*findings, *_delimiter_findings(reference)),
+        (*findings, *remarks, *_delimiter_findings(reference)),
     )
 
 
@@ -302,17 +347,28 @@ def column_findings(reference: Table, current: Table, settings: DriftFileSetting
     if settings.time is not None and settings.time not in current.columns:
         message = f"{current.name} has no column {settings.time!r}: nothing is said of times"
         findings.append(Finding("column_gone", settings.time, message))
-    if settings.features is None:
-        extra = [name for name in current.columns if name not in reference.columns]
-        findings += [
-            Finding(
-                "column_extra", name or None, f"{reference.name} has no column {name!r}, so there is nothing to compare"
-            )
-            for name in extra[:_LISTED]
-        ]
-        if len(extra) > _LISTED:
-            findings.append(Finding("column_extra", None, f"{len(extra) - _LISTED} more columns are new"))
+    gone = {_bare(name): name for name in reference.columns if name not in current.columns}
+    asked = {*(settings.features or ()), settings.target, settings.prediction, settings.time}
+    extra = [name for name in current.columns if name not in reference.columns]
+    if settings.features is not None:
+        extra = [name for name in extra if gone.get(_bare(name)) in asked - {None}]
+    findings += [_extra(reference.name, name, gone.get(_bare(name))) for name in extra[:_LISTED]]
+    if len(extra) > _LISTED:
+        findings.append(Finding("column_extra", None, f"{len(extra) - _LISTED} more columns are new"))
     return findings
+
+
+def _extra(table: str, name: str, twin: str | None) -> Finding:
+    """On a column that the reference does not have, or has as its `twin` in another spelling."""
+    if name and twin:
+        message = f"{table} spells it {twin!r}: if it is the same, rename it, or the model finds none"
+        return Finding("respelt_column", name, f"column {name!r} is new, and {message}")
+    return Finding("column_extra", name or None, f"{table} has no column {name!r}, so there is nothing to compare")
+
+
+def _bare(name: str) -> str:
+    """A column's name without case, spaces and signs."""
+    return re.sub(r"[\W_]+", "", folded(name))
 
 
 def type_notes(reference: Table, current: Table, selection: ColumnSelection) -> list[str]:

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from evaluator.drift.columns import Coded, Column, encode_strings, read_numbers
 from evaluator.drift.distances import ks_p_value
-from evaluator.drift.feature import INFINITE, MISTYPED, FeatureReference
+from evaluator.drift.feature import INFINITE, MISTYPED, UNSHOWN, FeatureReference
 from evaluator.drift.grid import CATEGORIES, HUGE, Bools, Floats
 from evaluator.drift.profile import Profile
 from evaluator.drift.settings import DriftSettings
@@ -29,8 +29,6 @@ _CHANCE_Z = 2.0
 """Standard errors by which predictions must be better than independent ones."""
 _UNREACHABLE = 0.99
 """A distance that a column must reach to count, from which none can."""
-_UNSHOWN = 0.15
-"""Share of rare texts from which they could hide a shift that counts."""
 _TOO_MANY_UNSHOWN = 0.3
 """Share of rare texts, which could hide a shift of twice that, from which their column is not judged."""
 
@@ -156,11 +154,9 @@ def column_doubt(
 def rare_values(fitted: FeatureReference, now: float | None = None, *, drifted: bool = False) -> Finding | None:
     """On a column of texts of which so many are rare that a shift among those would not show; not judged where
     those are many. now: share of the current values, as far as it is known. drifted: there is a signal about it."""
-    if fitted.numeric or not len(fitted.chosen) or not fitted.present:
-        return None
-    before = int(fitted.counts[-1]) / fitted.present
+    before = fitted.rare
     seen = [before] if now is None else [before, now]
-    if min(seen) < _UNSHOWN:
+    if min(seen) < UNSHOWN:
         return None
     where = f"{before:.1%} of the reference's values" + ("" if now is None else f" and {now:.1%} of the current ones")
     message = (
