@@ -26,7 +26,7 @@ from gauntlet.types import Severity
 _log = get_logger("gauntlet.evaluator")
 
 _UNREADABLE = (DamagedFile, ValueError, KeyError, TypeError)
-"""Errors of a damaged file, or of a profile by another release."""
+"""Errors of a damaged file, or of a profile or a state by another release."""
 
 
 def counting_settings(settings: DriftConfig) -> dict[str, Any]:
@@ -211,15 +211,20 @@ class ChampionMonitor:
         counted_by = None if data["monitor"] is None else data["monitor"]["profile"]
         if counted_by != (None if baseline is None else baseline.profile.hash):
             return False
+        before = self._baseline, self._respelt, self._monitor
+        try:
+            if baseline is not None:
+                self._use(baseline).restore(data["monitor"])
+        except _UNREADABLE:
+            self._baseline, self._respelt, self._monitor = before
+            return False
+        if self._respelt is not None and data.get("respelt") is not None:  # an older release kept none
+            self._respelt.restore(data["respelt"])
         self._first = {name: list(values) for name, values in data["first"].items()}
         self._first_at = list(data["first_at"])
         self._predictions, self._truths = list(data["predictions"]), list(data["truths"])
         self._losses = list(data["losses"])
         self._learned = learned is not None
-        if baseline is not None:
-            self._use(baseline).restore(data["monitor"])
-            if self._respelt is not None and data.get("respelt") is not None:  # an older release kept none
-                self._respelt.restore(data["respelt"])
         return True
 
     def _room(self) -> int:

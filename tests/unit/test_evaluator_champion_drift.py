@@ -255,6 +255,9 @@ def test_a_state_that_it_can_not_go_on_with_is_refused_and_nothing_is_changed(gi
         old["monitor"]["profile"] = "another"
     again = monitor(given)
     assert again.restore(old) is False
+    numbered = json.loads(json.dumps(saved))
+    numbered["monitor"]["episodes"]["state"]["announced"] = 3  # as another release had it
+    assert again.restore(numbered) is False
     assert again.restore(saved) is True
     assert other.snapshot() == fresh
     loose = monitor(given, settings=DriftConfig(pane=32, reference_rows=200, ks=0.3, mode="simple"))

@@ -193,6 +193,8 @@ def test_a_model_that_cannot_answer_is_named(model: Any, named: str) -> None:
         (TEST, {"slice": "a"}, "--slice a: it has .* values"),
         (TEST, {"metric": "acuracy"}, "did you mean 'accuracy'"),
         (TEST, {"metric": "rmse"}, "no metric of this task"),
+        (TEST, {"threshold": 2}, "2 is asked of auc, which is from 0 to 1: write a percentage as a share"),
+        (TEST, {"metric": ["log_loss", "recall@late:margin=1"]}, "1 is asked of recall@late"),
         (TEST, {"time": "site", "cluster": "hour"}, "no time"),
     ],
 )

@@ -20,6 +20,10 @@ class ComparatorError(BadInput):
     code = "bad_comparison"
 
 
+_OF_ANY_SIZE = ("log_loss", "brier", "rmse", "mae", "r2")
+"""Metrics that may change by 1 and more; all others are shares."""
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement(PlainRecord):
     """What a metric must show: an improvement of `threshold` that is significant, or, as a guardrail, that it is not
@@ -131,4 +135,11 @@ class ComparatorSettings(PlainRecord):
             raise ComparatorError(
                 f"--metric {first.metric}:margin=…: the first metric must improve; a guardrail follows it"
             )
-        return Requirement(first.metric, threshold=threshold), *others
+        found = (Requirement(first.metric, threshold=threshold), *others)
+        for one in found:
+            asked = max(one.threshold or 0.0, one.margin or 0.0)
+            if asked >= 1 and one.metric not in _OF_ANY_SIZE:
+                raise ComparatorError(
+                    f"{asked:g} is asked of {one.metric}, which is from 0 to 1: write a percentage as a share"
+                )
+        return found
