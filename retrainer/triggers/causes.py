@@ -229,7 +229,7 @@ def _falls(view: View, limits: PerformanceTrigger) -> Iterator[tuple[Condition, 
     yield condition, value is not None and round(value, 12) > _CRITICAL * limit
     if view.task is Task.REGRESSION:
         fall = view.own.episode.r2_fall if view.own.episode else 0.0 if view.own.heard else None
-        yield above("performance", "r2_fall", fall, limits.r2_fall), (fall or 0.0) > _CRITICAL * limits.r2_fall
+        yield above("performance", "r2_fall", fall, limits.r2_fall), round(fall or 0.0, 12) > _CRITICAL * limits.r2_fall
 
 
 def _quality(view: View, settings: RetrainConfig) -> Cause:

@@ -214,7 +214,9 @@ def test_a_fall_of_r2_that_drift_has_shown(fall: float, met: bool) -> None:
     assert cause("performance", seen, settings(performance=BARE)).met is met
 
 
-@pytest.mark.parametrize(("fall", "severity"), [(0.10, Severity.HIGH), (0.1000001, Severity.CRITICAL)])
+@pytest.mark.parametrize(
+    ("fall", "severity"), [(0.10, Severity.HIGH), (0.8 - 0.7, Severity.HIGH), (0.1000001, Severity.CRITICAL)]
+)
 def test_a_fall_of_r2_by_more_than_twice_its_limit_is_urgent(fall: float, severity: Severity) -> None:
     own = ChampionFacts(blocks=blocks(10.0, name="rmse"), episode=msgspec.structs.replace(EPISODE, r2_fall=fall))
     found = cause("performance", view(own, task="regression", base=10.0), settings(performance=BARE))

@@ -48,6 +48,12 @@ def test_the_latest_champions_are_kept_the_present_one_last() -> None:
     )
 
 
+def test_blocks_or_an_episode_are_word_of_a_champion() -> None:
+    assert not Champion().heard
+    assert folded(health(1.0)).of("v0001").heard
+    assert fold(Facts(), drift(1.0)).of("v0001").heard
+
+
 def test_a_block_counts_once_and_only_in_order() -> None:
     facts = folded(health(1.0), health(2.0))
     for again in (health(2.0), health(1.5), health(1.0)):
