@@ -38,9 +38,10 @@ async def log_writer(config: Config, writer: str) -> LogWriter:
     return await KafkaLogWriter.connect(config.log)
 
 
-async def log_reader(config: Config) -> LogReader:
+async def log_reader(config: Config, writers: Sequence[str] = ()) -> LogReader:
+    """`writers`: services whose records the reader waits for, where each has a log of its own; all if empty."""
     if config.log == "local":
-        return local_reader(config)
+        return LocalLogReader(data(config) / "log", writers)
     from gauntlet.log.kafka import KafkaLogReader
 
     return await KafkaLogReader.connect(config.log, keys.TOPICS)

@@ -81,7 +81,7 @@ async def _open(config: Config, told: Sequence[Target], problems: status.Problem
     stack.callback(store.close)
     writer = await adapters.log_writer(config, "retrainer")
     stack.push_async_callback(writer.close)
-    reader = await adapters.log_reader(config)
+    reader = await adapters.log_reader(config, writers=["evaluator"])
     stack.push_async_callback(reader.close)
     state = adapters.state(config)
     stack.push_async_callback(state.close)

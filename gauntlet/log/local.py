@@ -224,8 +224,10 @@ class LocalLogReader:
     somebody removed the folder: going on elsewhere would lose records silently. `seek(…, -inf)` gives the oldest kept.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, writers: Sequence[str] = ()) -> None:
+        """`writers`: whose records `wait` returns for; anybody's if empty."""
         self._root = Path(root)
+        self._writers = writers
         self._partitions: dict[str, segments.Partition] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -235,7 +237,8 @@ class LocalLogReader:
         return self._folders()
 
     async def wait(self, seconds: float) -> None:
-        await self._watch.wait([self._root, *(self._root / name for name in self._folders())], seconds)
+        names = self._writers or self._folders()
+        await self._watch.wait([self._root, *(self._root / name for name in names)], seconds)
 
     def _folders(self) -> list[str]:
         if not self._root.exists():

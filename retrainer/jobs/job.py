@@ -258,12 +258,14 @@ def _with_history(spec: Spec, registry: ModelStore, logged: JobRows) -> JobRows:
 
 @contextlib.contextmanager
 def _growing() -> Iterator[None]:
-    """Without garbage collection, which would walk all the rows again and again as they come; they stay to the end."""
+    """Without garbage collection, which would walk all the rows again and again as they come; they stay to the end.
+    Afterwards it is seldom: a model's input is as many objects again."""
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
+        gc.set_threshold(100_000)
         gc.enable()
 
 

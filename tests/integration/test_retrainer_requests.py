@@ -132,7 +132,7 @@ async def test_events_handled_again_after_a_kill_count_once(configured: Callable
 
 
 async def test_bad_data_starts_nothing_and_is_told_once(configured: Callable[..., Config]) -> None:
-    rules = [RuleConfig(name="always", condition="accuracy <= 1", severity="CRITICAL")]
+    rules = [RuleConfig(name="always", condition="accuracy < 1", severity="CRITICAL")]
     config = configured(rules=rules)
     await retraining_data.lay(config, days=1)
     damaged = {"root_cause": "quality", "action": "quarantine"}

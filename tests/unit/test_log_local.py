@@ -372,3 +372,21 @@ async def test_a_damaged_file_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(LogUnavailable, match=r"cannot read the log's file .*router/00000000\.db: .*; restore it"):
         await reader.read(PREDICTIONS, "router", 0, 1)
     await reader.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the folders are polled")
+async def test_a_reader_waits_for_the_writers_that_it_names(tmp_path: Path) -> None:
+    """Whoever reads evaluations only is not woken by each request."""
+    router, evaluator = LocalLogWriter(tmp_path, "router"), LocalLogWriter(tmp_path, "evaluator")
+    anybody, named = LocalLogReader(tmp_path), LocalLogReader(tmp_path, ["evaluator"])
+    waiting = asyncio.create_task(named.wait(600))
+    for start in range(3):
+        hint = asyncio.create_task(anybody.wait(600))
+        await asyncio.sleep(0)  # it listens
+        await router.append(records(range(start, start + 1)))
+        await hint
+    assert not waiting.done()
+    await evaluator.append(records(range(1)))
+    await waiting
+    for each in (router, evaluator, anybody, named):
+        await each.close()
