@@ -24,8 +24,9 @@ Ends = dict[str, int]
 """Where each partition of predictions and outcomes ends for a job, keyed by `topic/partition`: the data's version."""
 
 
-_SHADOWS = b'{"type":"shadows"'
-"""How the other kind of record on the predictions' topic begins, of which nothing is used."""
+_SHADOWS = b'{"type":"shadow'
+"""How the other kind of record on the predictions' topic begins, of which nothing is used; also as a log of an older
+release has it, one by one."""
 
 
 class _Draw(msgspec.Struct):

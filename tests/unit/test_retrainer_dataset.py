@@ -78,6 +78,8 @@ async def test_rows_are_joined_over_partitions_and_come_in_time_order() -> None:
         shelf.learn(f"a{i}", i + 10.0, i % 2)
         score = Shadow(id=f"a{i}", at=i, experiment="e", arm="challenger", model="v2", output=[1, 0])
         shelf.add(keys.PREDICTIONS, Shadows.of([score]))
+        older = b'{"type":"shadow","id":"a1","at":1.0,"experiment":"e","arm":"challenger"}'
+        shelf.add(keys.PREDICTIONS, older)
     rows = await collect(shelf, 0.0, 100.0)
     assert rows.times == [0, 1, 2, 3, 4]
     assert rows.features == [{"x": float(i)} for i in range(5)]

@@ -121,6 +121,19 @@ def test_alerts_are_read_on_from_a_number_and_only_the_newest_are_kept(tmp_path:
     store.close()
 
 
+def test_every_alert_has_its_severity_and_a_remedy() -> None:
+    severities = {
+        "training_timeout": "HIGH",
+        "training_memory": "HIGH",
+        "training_failed": "MEDIUM",
+        "candidate_worse": "MEDIUM",
+        "data_quality_low": "CRITICAL",
+    }
+    found = {name: alerts.alert(name, 1.0, "e", "text", JOB.id) for name in severities}
+    assert {name: alert.severity for name, alert in found.items()} == severities
+    assert all(len(alert.remedy) > 10 for alert in found.values())
+
+
 def regression(before: float, after: float, improvement: float) -> dict[str, dict[str, float]]:
     """The metrics of a job whose models have these RMSE."""
     return {"champion": {"rmse": before}, "challenger": {"rmse": after}, "holdout": {"improvement": improvement}}
