@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from gauntlet.registry.artifact import Feature, Predictor, Schema
 from gauntlet.registry.model_inputs import algorithm
 from gauntlet.registry.model_schema import Fitted
 from gauntlet.registry.trial import Trial
+from gauntlet.registry.unknown_texts import known_texts, unknown_texts
 from gauntlet.rollout import Control
 from gauntlet.state import StateStore
 from gauntlet.structured_logging import get_logger
@@ -112,7 +114,11 @@ def read_champion(config: Config) -> Champion:
             f"{config.router.deadline:g} s: no request would be answered; give it more, or a faster model",
             code="too_slow",
         )
-    notes = [*_assumed(fitted), *preflight.notes(config, model, fitted.schema, tried.seconds)]
+    notes = [
+        *_assumed(fitted),
+        *_unknown(model, fitted.schema, reference),
+        *preflight.notes(config, model, fitted.schema, tried.seconds),
+    ]
     return Champion(model=model, fitted=fitted, reference=reference, trial=tried, notes=tuple(notes))
 
 
@@ -125,7 +131,10 @@ def read_serving(config: Config, version: str) -> Champion:
     preflight.refuse_recipes(config, predictor.model)
     fitted = model_schema.read(predictor.model, schema.task, schema.features, schema.classes, schema.input)
     tried = trial.predict(predictor, fitted, reference)
-    notes = preflight.notes(config, predictor.model, schema, tried.seconds)
+    notes = [
+        *_unknown(predictor.model, schema, reference),
+        *preflight.notes(config, predictor.model, schema, tried.seconds),
+    ]
     return Champion(model=predictor.model, fitted=fitted, reference=reference, trial=tried, notes=tuple(notes))
 
 
@@ -133,6 +142,15 @@ def _assumed(fitted: Fitted) -> list[str]:
     names = ", ".join(fitted.assumed)
     told = "taken for numbers, as neither the model nor a reference tells; give their `kind`"
     return [f"features: {names}: {told}"] if names else []
+
+
+def _unknown(model: Any, schema: Schema, reference: Reference | None) -> list[str]:
+    """On columns of the reference whose texts the model was not fitted with."""
+    if reference is None:
+        return []
+    known = known_texts(model, [feature.name for feature in schema.features])
+    counts = {name: Counter(text for text in reference.columns[name] if text is not None) for name in known}
+    return [f"champion.reference: {said}" for said in unknown_texts("the model", known, counts)]
 
 
 def _reference_kinds(settings: ChampionConfig) -> dict[str, str]:

@@ -22,6 +22,8 @@ class Input(NamedTuple):
 
     kind: Literal["number", "text"] | None = None
     example: float | str | None = None
+    texts: frozenset[str] = frozenset()
+    """All that an encoder was fitted with; any other is to it as good as missing. Empty where none says."""
 
 
 def inputs(model: Any, names: Sequence[str]) -> list[Input]:
@@ -115,11 +117,19 @@ def _passed_on(step: Any, columns: Sequence[int]) -> Sequence[int]:
         parts = _parts(step, columns)
         return [i for part, chosen in parts if not _is_dropped(part) for i in _passed_on(part, chosen)]
     identity = type(step).__name__ == "FunctionTransformer" and step.func is None
-    return columns if _is_nothing(step) or identity else ()
+    return columns if _is_nothing(step) or identity or _fills_gaps_only(step) else ()
 
 
 def _is_nothing(step: Any) -> bool:
     return step is None or isinstance(step, str)
+
+
+def _fills_gaps_only(step: Any) -> bool:
+    """Whether an imputer neither adds columns nor drops those that were empty."""
+    values = getattr(step, "statistics_", None)
+    if values is None or getattr(step, "indicator_", None) is not None:
+        return False
+    return all(value is not None and value == value for value in np.asarray(values).tolist())
 
 
 def _is_dropped(step: Any) -> bool:
@@ -156,7 +166,7 @@ def _seen(step: Any, names: Sequence[str], columns: Sequence[int]) -> list[Input
     if type(step).__name__ == "DictVectorizer":
         return _vectorized(step, [names[i] for i in columns])
     if hasattr(step, "categories_"):
-        return [_of_values(values) for values in step.categories_]
+        return [_of_categories(values) for values in step.categories_]
     if hasattr(step, "statistics_"):
         return [_of_values([value]) for value in step.statistics_]
     if type(step).__name__ in _PASSES_ON:
@@ -176,6 +186,10 @@ def _vectorized(step: Any, names: Sequence[str]) -> list[Input]:
         name, separator, value = entry.partition(step.separator)
         known.setdefault(name, Input("text", value) if separator else Input("number"))
     return [known.get(name, Input()) for name in names]
+
+
+def _of_categories(values: Any) -> Input:
+    return _of_values(values)._replace(texts=frozenset(str(value) for value in values if isinstance(value, str)))
 
 
 def _of_values(values: Any) -> Input:

@@ -128,7 +128,7 @@ def _latency(
 
 def _notes(read: HeldOutRows, blocks: int, rows: HoldoutRows, settings: ComparatorSettings) -> list[str]:
     """Notes for people on what weakens the answer."""
-    found, units = [], int(read.unit.max()) + 1
+    found, units = [*read.unknown], int(read.unit.max()) + 1
     if read.unit_name == "row":
         found.append("rows are taken as independent; where those of a day or a customer err together, give --cluster")
         repeated, of = read.repeated

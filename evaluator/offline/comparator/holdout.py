@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.drift.columns import Coded, Column
-from evaluator.offline.comparator.models import ComparedModel
+from evaluator.offline.comparator.models import ROLES, ComparedModel
 from evaluator.offline.comparator.settings import PERIODS, ComparatorError, ComparatorSettings
 from evaluator.offline.duplicate_rows import DuplicateRows
 from gauntlet.holdout.statistics import Floats
@@ -18,6 +18,7 @@ from gauntlet.latency import BATCH
 from gauntlet.registry.artifact import Schema
 from gauntlet.registry.column_rows import ColumnRows
 from gauntlet.registry.reference_file import ChunkReader
+from gauntlet.registry.unknown_texts import unknown_texts
 from gauntlet.table import Chunk, Codes, Table
 from gauntlet.types import Task
 
@@ -40,6 +41,8 @@ class HeldOutRows:
     unit_name: str
     repeated: tuple[int, int]
     """Rows that equal an earlier one in the truth and all features, and of how many (the first half million)."""
+    unknown: Sequence[str]
+    """On columns whose texts a model was not fitted with."""
 
 
 def features_of(kinds: Mapping[str, str], settings: ComparatorSettings) -> dict[str, str]:
@@ -69,6 +72,8 @@ def read(
     outputs: tuple[list[Floats], list[Floats]] = ([], [])
     batch: Sequence[Mapping[str, Any]] = ()
     repeats = DuplicateRows()
+    known = [one.known_texts for one in pair]
+    seen: dict[str, dict[str, int]] = {name: {} for one in known for name in one}
     for chunk in table.chunks(sorted(numbers), sorted(texts), _ROWS):
         cells = ChunkReader(table.name, chunk)
         truth.append(cells.truths(settings.target, schemas[0]))
@@ -78,6 +83,8 @@ def read(
         batch = batch or [*rows[:BATCH]]
         for one, found in zip(pair, outputs, strict=True):
             found.append(one.predict(rows, chunk.start))
+        for name, counts in seen.items():
+            _count(chunk.texts[name], counts)
         for name in settings.slices:
             codes[name].append(chunk.texts[name].codes)
             values[name] = chunk.texts[name].values
@@ -91,7 +98,22 @@ def read(
         batch=batch,
         unit_name="row" if settings.cluster is None and period is None else settings.cluster or "day",
         repeated=(repeats.count(repeats.rows), repeats.rows),
+        unknown=_unknown(known, seen),
     )
+
+
+def _count(codes: Codes, counts: dict[str, int]) -> None:
+    for code, count in enumerate(np.bincount(codes.codes[codes.codes >= 0]).tolist()):
+        if count:
+            counts[codes.values[code]] = counts.get(codes.values[code], 0) + count
+
+
+def _unknown(known: Sequence[Mapping[str, frozenset[str]]], seen: Mapping[str, Mapping[str, int]]) -> list[str]:
+    if known[0] == known[1]:
+        return list(unknown_texts("either model", known[0], seen))
+    return [
+        said for role, texts in zip(ROLES, known, strict=True) for said in unknown_texts(f"the {role}", texts, seen)
+    ]
 
 
 def _compared(chunk: Chunk, schemas: Sequence[Schema], truth: Floats) -> dict[str, Column]:

@@ -15,6 +15,7 @@ from gauntlet.holdout.statistics import Floats
 from gauntlet.registry import artifact, model_schema
 from gauntlet.registry.artifact import AUTO, Feature, FunctionModel, Predictor, Schema
 from gauntlet.registry.plain_numbers import PlainNumbers
+from gauntlet.registry.unknown_texts import known_texts
 from gauntlet.types import Label, Task
 
 ROLES = ("champion", "challenger")
@@ -31,6 +32,11 @@ class ComparedModel:
         self.schema: Schema = predictor.schema
         self._predictor = predictor
         self._order = list(order)
+
+    @property
+    def known_texts(self) -> dict[str, frozenset[str]]:
+        """By feature, the texts that it was fitted with, where its encoders say."""
+        return known_texts(self._predictor.model, [feature.name for feature in self.schema.features])
 
     @property
     def spectral_gap(self) -> float | None:
