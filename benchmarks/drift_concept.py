@@ -50,7 +50,7 @@ def river(make: Callable[[], Any], *, binary: bool = False) -> Detector:
             detector.update(loss > limit if binary else loss)
             if row >= 0 and detector.drift_detected:
                 yield row
-                # Detectors start anew by themselves at the next row.
+                # Detectors start over by themselves at the next row.
 
     return run
 

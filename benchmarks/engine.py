@@ -61,7 +61,7 @@ def unit_sums(sums: Sums) -> Floats:
         (1.0 - share) ** 3 * challenger[2] - share**3 * champion[2],
     ]
     rows = np.stack(columns, axis=2)
-    # The first look's units have no earlier champion outcome to be predicted from: they count, but are no evidence.
+    # The first look's units have no earlier champion outcome to be predicted from: they count, but are not evidence.
     rows[:, 0] = 0.0
     return np.cumsum(rows, axis=1)
 

@@ -7,8 +7,8 @@ and verdict on new traffic, by `benchmarks.decisions`, with a look a day. A prom
              ramp (`evidence.alpha` / 2, 2.5 %), so at most 0.125 % an attempt, 2.5 % over the 20 of `max_attempts`.
     refresh  models whose loss is above the champion's by just the margin (5 %), the worst that no promise covers
              better. False is any promotion: at most `refresh.budget` (here 5 %) over the whole lineage.
-    equal    equal models under `refresh`. Here a promotion is no error: the rule asks for a model that is not worse by
-             more than the margin and better on average, and an equal one is that every other time.
+    equal    equal models under `refresh`. Here a promotion is not an error: the rule asks for a model that is not worse
+             by more than the margin and better on average, and an equal one is that every other time.
 
     python -m benchmarks.lineages                # under five minutes of one core
     python -m benchmarks.lineages --only prove --lineages 20

@@ -1,7 +1,7 @@
 """A year of real flights under several policies of renewal: log loss of what was served, and what each shipped.
 
 Gauntlet's line runs its pure core as it is (evaluation, decisions, rollout machine) on the demo's flights and the
-demo's model, trained anew every week by one or two recipes. The blind policies deploy the same models at once. One
+demo's model, retrained every week by one or two recipes. The blind policies deploy the same models at once. One
 broken model is handed in as in the demo, in March.
 
     python -m benchmarks.retraining_policies                 # all lines, about two minutes

@@ -1,4 +1,4 @@
-"""How often a promotion is taken back that is no harm, and how soon one that is: the ledger's test and the watch.
+"""How often a harmless promotion is taken back, and how soon a harmful one: the ledger's test and the watch.
 
 The pairs of a promoted model and the one before it, hour by hour and a quarter of them after the bake, go through the
 ledger's tracker and the watch over the promotion as they run, with all defaults and a look a day. A promotion that is

@@ -59,7 +59,7 @@ async def change(
 ) -> tuple[int, Control, bool]:
     """Apply `command` to the current record; return its version, the record and whether anything changed.
 
-    A lost race reads the record again and lets the state machine decide anew, so no command acts on a stale record.
+    A lost race reads the record again and lets the state machine decide again, so no command acts on a stale record.
     A decision that is in force is counted here and nowhere else: a rollback with its `cause` and the time since
     `since`, the monotonic time of the deciding event (default: the call).
     Raises `TransitionRefused`, `Conflict` (after many lost races) or `StateUnavailable`.

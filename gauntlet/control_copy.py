@@ -80,7 +80,7 @@ def _begin_anew(config: Config) -> str:
     registry = adapters.registry(config)
     version = registry.aliases().get("champion")
     if version is None:
-        return ", or begin anew with an empty `data` folder"
+        return ", or start over with an empty `data` folder"
     source = registry.get(version).source
     model = source if ":" in source else adapters.data(config) / "registry" / version / source
-    return f", or begin anew with its champion, {version}: an empty `data` folder and `champion.model: {model}`"
+    return f", or start over with its champion, {version}: an empty `data` folder and `champion.model: {model}`"

@@ -1,6 +1,6 @@
-"""What each cause of a verdict asks for, and what a stage of the ramp waits for. Pure.
+"""The decision table: what each cause of a verdict leads to, and what a stage of the ramp waits for. Pure.
 
-The retrainer acts by these rules, and the status tells by the same ones what comes next.
+The retrainer acts by these rules, and the status uses the same ones to say what comes next.
 """
 
 from __future__ import annotations

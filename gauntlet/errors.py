@@ -52,7 +52,7 @@ class TransitionRefused(GauntletError):
 
 
 class Conflict(GauntletError):
-    """A compare-and-set lost: somebody else changed the record first. Read it again and decide anew."""
+    """A compare-and-set lost: somebody else changed the record first. Read it and decide again."""
 
     code = "conflict"
     retriable = True

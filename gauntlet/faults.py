@@ -1,7 +1,6 @@
-"""Faults of files and disks: each is named in one line, with the file, the cause and the remedy, for as long as it
-lasts.
+"""Faults of files and disks: each is reported in one line, with file, cause and remedy, while it lasts.
 
-A service waits and tries again; what a person puts right is taken up without a restart.
+A service waits and retries; once the fault is fixed it continues without a restart.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def explained(error: Exception) -> tuple[str, str]:
     if isinstance(error, LogUnavailable) and error.code == "offset_lost":
         return str(error), (
             "restore the log's files; without them stop, move `evaluator.db` or `retrainer.db` of this service away "
-            "with its -wal and -shm, and start again: what the log still has is then read anew"
+            "with its -wal and -shm, and start again: what the log still has is then read again"
         )
     if isinstance(error, LogUnavailable):
         return str(error), "the event log must answer again (`log` in the configuration); it goes on by itself"

@@ -66,7 +66,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
 
 
 def damaged(error: sqlite3.Error) -> bool:
-    """Whether the file is no database, or a broken one; no attempt will succeed then."""
+    """Whether the file is not a database, or a broken one; no attempt will succeed then."""
     # The lowest byte is the kind of error, the others say more about it.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 

@@ -78,7 +78,7 @@ async def _recorded(config: Config, state: StateStore) -> Control | None:
         version=known,
         champion=copy.champion,
         reason=f"the state store ({config.state}) had lost the control record",
-        next="the router's copy is in force; its history begins anew",
+        next="the router's copy is in force; its history starts over",
     )
     return copy
 

@@ -1,6 +1,7 @@
-"""Wake on change: wait until a file in some folders changes, told by the kernel (inotify) instead of looking.
+"""Wake on change: wait until a file in some folders changes, notified by the kernel (inotify) instead of polling.
 
-Only a hint, like the waits of the ports that use it: whoever wakes looks again, and looks now and then anyway.
+This is only a hint, like the waits of the ports that use it: the caller looks again after waking, and polls now and
+then in any case.
 """
 
 from __future__ import annotations

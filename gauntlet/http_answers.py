@@ -1,4 +1,4 @@
-"""What every service answers over HTTP: the one body of errors, and what the OpenAPI documents say of it."""
+"""What every service answers over HTTP: the single error format, and its description in the OpenAPI documents."""
 
 from __future__ import annotations
 

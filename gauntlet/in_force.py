@@ -86,7 +86,7 @@ def settings(config: Config) -> Settings | None:
     """The settings of the last start in this data folder; None before the first."""
     path = adapters.data(config) / _FILE
     try:
-        with files.reading(path, "it holds the settings of the last start; removed, it is made anew"):
+        with files.reading(path, "it holds the settings of the last start; removed, it is recreated"):
             return msgspec.json.decode(path.read_bytes(), type=Settings)
     except FileNotFoundError:
         return None
@@ -349,7 +349,7 @@ def _model(config: Config, versions: list[Version], champion: str) -> Difference
     return Difference(
         setting="champion.model",
         in_force=serving if serving == first else f"{serving} ({first} at the first start)",
-        configured=f"{path.name}, which is {same[-1] if same else 'no version'}",
+        configured=f"{path.name}, which is {same[-1] if same else 'not a version'}",
         effect=effect,
         remedy=f"challenge with {same[-1]}" if same else remedy.replace("MODEL", source),
     )

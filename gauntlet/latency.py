@@ -1,4 +1,4 @@
-"""How long two models take for the same rows, in paired runs: a busy machine slows both."""
+"""The latency of two models on the same rows, in paired runs, so that a busy machine slows both alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What promotions were worth, as the status, the history and the retrainer's report tell it. Pure."""
+"""Realised gains of promotions, as the status, the history and the retrainer's report present them. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What comes next for each rollout, and what an operator has to do about the experiment, in words. Pure.
 
-Told by the rules that the retrainer acts by (`gauntlet.decision_table`); nothing is decided here.
+It uses the rules that the retrainer acts by (`gauntlet.decision_table`); nothing is decided here.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ _UNTRAINED = {
     "observe": "nothing to do yet: the inputs moved, the outcomes show no loss",
     "quarantine": "repair the data at its source: nothing is trained on it",
 }
-"""By the action that drift asks for, where that is no retraining."""
+"""By the action that drift asks for, where that is not retraining."""
 
 
 def _held(control: Control, rollout: Rollout, look: Evaluation | None) -> Iterator[Problem]:

@@ -42,7 +42,7 @@ def refuse_unfit(config: Config, schema: Schema) -> None:
 def _no_such(where: str, name: object, kind: str, known: Sequence[object]) -> str:
     shown = ", ".join(map(repr, known[:20])) + (", …" if len(known) > 20 else "")
     hint = quoting_hint([name], known) or did_you_mean(str(name), map(str, known))
-    return f"{where}: {name!r} is no {kind} of the model; {hint and hint + '; '}there are {shown}"
+    return f"{where}: {name!r} is not a {kind} of the model; {hint and hint + '; '}there are {shown}"
 
 
 def refuse_environment(config: Config) -> None:
@@ -153,7 +153,7 @@ def named_function(source: str, setting: str) -> Callable[..., Any]:
         hint = file_hint(module)
         raise ConfigError(f"{setting} {source} can't be imported: {type(error).__name__}: {error}{hint}") from error
     if not callable(found):
-        raise ConfigError(f"{setting} {source} is no function, but {type(found).__name__}")
+        raise ConfigError(f"{setting} {source} is not a function, but {type(found).__name__}")
     return found
 
 
@@ -186,7 +186,7 @@ def notes(config: Config, model: object, schema: Schema, seconds: float) -> Iter
     if config.retrain.enabled and config.retrain.trainer is None and not hasattr(model, "get_params"):
         name = "a function" if isinstance(model, FunctionModel) else type(model).__name__
         yield (
-            f"retrain: {name} can't be fitted anew by itself, so every job would fail; give "
+            f"retrain: {name} can't be refitted by itself, so every job would fail; give "
             "`retrain.trainer`, or write `retrain: {enabled: false}`"
         )
     if seconds > config.router.challenger_timeout:

@@ -1,7 +1,7 @@
-"""The ledger of promotions: what each was worth, and what they are worth together. Records only.
+"""The ledger of promotions: the realised gain of each, and of all together. Records only.
 
-The evaluator writes it, from the requests that a promoted champion and the one before it have both answered; everything
-is in units of the primary loss for each request, positive where the promotion was a gain.
+The evaluator writes it, from requests that both the promoted champion and the previous one have answered. Everything
+is in units of the primary loss per request; positive means that the promotion was a gain.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Each link was measured in its own time: the sum is the gain against `base` only where every one has lasted. What an
     earlier link would be worth today nobody has measured; where models age, the sum is far above it. Promotions that
-    were taken back are no links. The limits are the sums of the links' limits, whose levels add up to `alpha` on each
+    were taken back are not links. The limits are the sums of the links' limits, whose levels add up to `alpha` on each
     side; None where a link has none (`unknown` of them).
     """
 

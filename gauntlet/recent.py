@@ -1,4 +1,4 @@
-"""Counts of the last minutes, by kind: what has happened lately, where totals since the start say nothing of it."""
+"""Counts by kind over the last minutes, which totals since the start cannot show."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class ServiceClient:
     prefix = "v1"
 
     def __init__(self, url: str, key: str | None = None, *, start: str = "gauntlet up CONFIG") -> None:
-        """start: the command that would start it. Raises `BadInput` for what is no address or no key."""
+        """start: the command that would start it. Raises `BadInput` for an invalid address or key."""
         parts = urlsplit(url)
         try:
             self._host, self._port = parts.hostname, parts.port

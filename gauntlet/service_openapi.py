@@ -1,5 +1,6 @@
-"""What the OpenAPI documents of all services with an API share: FastAPI's own, completed by the errors that may come,
-the keys, and the records of msgspec, which FastAPI can't see."""
+"""Shared parts of all services' OpenAPI documents: FastAPI's own document, completed by possible errors, keys, and
+msgspec records, which FastAPI can't see.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process's own SQLite file: opened durably, and its damage told with what to do about it."""
+"""A process's own SQLite file: opened durably, and damage reported with what to do about it."""
 
 from __future__ import annotations
 

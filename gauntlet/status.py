@@ -50,7 +50,7 @@ class Problems:
         return before is None or before.text != text
 
     def clear(self, code: str) -> bool:
-        """Close a problem; False where it is not open, which is no mistake."""
+        """Close a problem; False where it is not open, which is not a mistake."""
         return self._open.pop(code, None) is not None
 
     @property

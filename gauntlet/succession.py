@@ -1,4 +1,4 @@
-"""Which of the models that wait in shadow gives way to a new one. Pure."""
+"""Which model in shadow makes room for a new one. Pure."""
 
 from __future__ import annotations
 

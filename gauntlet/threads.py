@@ -1,4 +1,4 @@
-"""Between an event loop and threads: blocking methods as coroutines, and a thread's results for those who wait."""
+"""Between an event loop and threads: blocking methods as coroutines, and results of a thread for its waiters."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The traffic that the router's own log has recorded, beside the configuration: names that match nothing, and settings
-that ask for more than comes. Only notes: traffic may change.
+"""The traffic recorded on the router's own log, held against the configuration: names that match nothing, and settings
+that need more traffic than arrives. These are only notes, because traffic may change.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _names(config: Config, schema: Schema, traffic: Traffic) -> Iterator[str]:
             yield f"features: none of {latest} has a value for {feature.name!r}"
     for name in traffic.features:
         if name not in features and (hint := did_you_mean(name, features)):
-            yield f"features: {latest} bring {name!r}, which is no feature of the model and is ignored; {hint}"
+            yield f"features: {latest} bring {name!r}, which is not a feature of the model and is ignored; {hint}"
 
 
 def _amounts(config: Config, rate: float) -> Iterator[str]:

@@ -173,7 +173,7 @@ def _to_stage(control: Control, command: Command, rollout: Rollout, stage: int, 
     if stage == SHADOW_STAGE:
         slot = None
     elif slot is None:
-        if not others:  # nobody can be moved: the ramp begins anew
+        if not others:  # nobody can be moved: the ramp starts over
             salt, slots = rollout.id, max(1, command.slots)
         free = sorted(set(range(slots)) - {r.slot for r in others})
         if not free:

@@ -1,6 +1,6 @@
 """What the jobs so far count for: attempts against a champion, and rounds that failed. Pure.
 
-A job that failed has compared nothing with the champion and changed nothing, so it is no attempt and starts no
+A job that failed has compared nothing with the champion and changed nothing, so it is not an attempt and starts no
 cool-down; the wait after it grows with the failures in a row (`conditions.check`).
 """
 

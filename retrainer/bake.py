@@ -1,7 +1,7 @@
 """The watch over a promoted champion: pure rules from its health to a rollback, a confirmation or the watch's end.
 
 Back to the previous champion when the new one is shown to be worse than that on the same requests since its promotion:
-one test for the whole watch, valid at all times, so a promotion that is no harm is taken back with `harm_alpha` at
+one test for the whole watch, valid at all times, so a harmless promotion is taken back with `harm_alpha` at
 most, in the bake and after it together. In the bake also where it falls below its reference and the previous one,
 scored on the same requests, has not fallen as far. Confirmed when the bake's time is over.
 """

@@ -1,6 +1,6 @@
-"""The registry kept equal to the control record: aliases and statuses follow from it, level-triggered.
+"""Keeps the registry's aliases and statuses equal to the control record, level-triggered.
 
-The control record decides, the registry tells; what was missed during an outage is put right at the next look.
+The control record decides, the registry reflects it; whatever an outage prevented is caught up on the next pass.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def statuses(control: Control, versions: Iterable[str], before: dict[str, str]) 
 
 
 def reconcile(control: Control, registry: Registry) -> None:
-    """Write what differs; labels that can't be read are made anew. Blocking: the caller gives it a thread.
+    """Write what differs; labels that can't be read are recreated. Blocking: the caller gives it a thread.
 
     Raises `DamagedFile` for the first version that can't be read, once everything else is done.
     """

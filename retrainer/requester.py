@@ -1,6 +1,6 @@
-"""The requester: folds events into facts, opens and closes requests as the triggers say, and asks for their jobs.
+"""The requester: folds events into facts, opens and closes requests as the triggers say, and starts their jobs.
 
-What it learns goes into the store, and the caller commits; repeating it after a crash does no harm.
+What it learns goes into the store, and the caller commits; repeating it after a crash is harmless.
 """
 
 from __future__ import annotations

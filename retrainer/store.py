@@ -26,7 +26,7 @@ LIVE = ("pending", "running")
 
 
 _REMEDY = (
-    "restore it, or move it away with its -wal and -shm: the events are then read anew from the log, and earlier jobs "
+    "restore it, or move it away with its -wal and -shm: the events are then read again from the log, and earlier jobs "
     "are forgotten"
 )
 

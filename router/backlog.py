@@ -1,5 +1,4 @@
-"""The events on the local log that evaluator and retrainer have not read: where nobody judges, the status must not
-look healthy."""
+"""Events on the local log that evaluator or retrainer have not read: without them the status must not look healthy."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from gauntlet.status_document import Reports
 from gauntlet.types import Severity
 
 GRACE_SECONDS = 30.0
-"""An event that is unread for longer is no moment's work: a service that runs reads within a second."""
+"""An event that is unread for longer is not a moment's work: a service that runs reads within a second."""
 
 
 class Backlog:

@@ -1,7 +1,7 @@
-"""The continuous A/A slice: champion's requests that a hash labels as a phantom arm. Pure.
+"""The continuous A/A slice: requests of the champion that a hash labels as a phantom arm. Pure.
 
-Invariant: the label changes nothing but itself: the champion answers all the same. It is independent of the arms'
-assignment, sticky within a round, and drawn anew in each.
+Invariant: the label changes nothing else; the champion answers all the same. It is independent of the arms'
+assignment, sticky within a round, and drawn again in each round.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Recorder:
             found = await self._reader.first(keys.PREDICTIONS, self._partition, ids)
             made = {key: events.decode(record.value) for key, record in found.items()}
         except (LogUnavailable, msgspec.MsgspecError) as error:
-            _log.warning("repeats_not_found", error=error, next="answered anew")
+            _log.warning("repeats_not_found", error=error, next="answered again")
             return {}
         return {key: event for key, event in made.items() if isinstance(event, events.Prediction)}
 

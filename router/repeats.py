@@ -1,7 +1,7 @@
-"""What comes again: a request gets the answer that its id had before; an outcome may contradict the label in use.
+"""Repeated requests and outcomes: a request gets the first answer of its id; an outcome may contradict the label.
 
-Memory stays bounded: a filter takes two bytes for each of the latest one to two million events of a kind, and the log
-is only read for an id that the filter may know. Requests with one id wait for each other, so none runs twice at once.
+Memory is bounded: a filter takes two bytes for each of the latest one to two million events of a kind, and the log is
+read only for ids that the filter may know. Requests with the same id wait for each other, so none runs twice at once.
 """
 
 from __future__ import annotations

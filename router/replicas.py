@@ -1,7 +1,7 @@
-"""The reports of a router's replicas in the state store: each writes its own, and writes it again while it runs.
+"""Reports of a router's replicas in the state store: each replica writes its own and renews it while it runs.
 
-A replica that stops takes its report away. One that was killed leaves it behind: it counts as silent after three beats,
-and an hour later the report is removed by whoever reads it.
+A replica that stops removes its report. One that was killed leaves it behind: it counts as silent after three beats,
+and an hour later the next reader removes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The reverse holdout: after a promotion a small share of the units stays with the champion before. Pure.
+"""The reverse holdout: after a promotion a small share of the units stays with the previous champion. Pure.
 
-Invariant: units are drawn by the hash that assigned them before the promotion, from the far end of the buckets, so that
-whoever stays had that champion already, and nobody else moves; sticky until the promotion's watch is over.
+Invariant: units are drawn by the hash that assigned them before the promotion, from the far end of the buckets. Units
+that stay had that champion already, and nobody else moves; sticky until the promotion's watch is over.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What arrives at this replica: when the latest prediction and outcome came, how many lately, how many were refused."""
+"""What arrives at this replica: the latest prediction and outcome, recent counts, and refusals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gauntlet.recent import RecentCounts
 from gauntlet.status import Arrivals, Flow
 
 _GAPS_SECONDS = 8 * 86_400.0
-"""How long a gap is remembered: as much as is usual in a week is no silence."""
+"""How long a gap is remembered: as much as is usual in a week is not a silence."""
 
 _USUAL = 20
 """Arrivals from which on the longest gap between two says what is usual."""

@@ -21,7 +21,7 @@ _MISSING_TYPES = ("NAType", "NaTType")
 _NUMBERS, _STRINGS = {float, int, bool, NoneType}, {str, NoneType}
 """Types of columns that need no look at each element."""
 NO_VALUE, NO_STRING = -1, -2
-"""Codes of a missing cell, and of one that is no string."""
+"""Codes of a missing cell, and of one that is not a string."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

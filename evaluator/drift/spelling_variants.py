@@ -1,7 +1,7 @@
-"""Values that a reference knows in another spelling: by case, by spaces around them, by how Unicode writes them.
+"""Values that the reference knows in another spelling: case, surrounding spaces, or Unicode form.
 
-To a model they are values that it has never seen; to a reader of a report they are the old ones. Distances count them
-as unseen; this says what they are.
+To a model they are new values; to a reader of a report they are the old ones. Distances count them as unseen; this
+module says which they are.
 """
 
 from __future__ import annotations

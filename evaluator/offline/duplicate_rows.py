@@ -1,4 +1,4 @@
-"""Rows of a table that equal an earlier one, by a hash of each row's cells."""
+"""Rows of a table that equal an earlier one, found by a hash of their cells."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def build(options: Mapping[str, Any], *records: type) -> list[Any]:
 
 
 def check_limits(record: object, error: type[BadInput] = BadInput) -> None:
-    """Raises the error for a number that is not finite or beyond its limits, or a word that is no choice."""
+    """Raises the error for a number that is not finite or beyond its limits, or a word that is not a choice."""
     for one in _fields(type(record)):
         value, name = getattr(record, one.field), flag(one.name)
         if value is None:

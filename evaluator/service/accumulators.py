@@ -93,7 +93,7 @@ class Accumulators:
         return losses
 
     def exposures(self, exposures: Sequence[Exposure]) -> None:
-        """Count who was assigned where, what became of it and how long it took; forced requests are no evidence."""
+        """Count who was assigned where, what became of it and how long it took; forced requests are not evidence."""
         mine = [(e, c, arm) for e in exposures if not e.forced for c in e.contests if (arm := e.arm_in(c))]
         kinds = Counter(
             (

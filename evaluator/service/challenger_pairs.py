@@ -1,7 +1,7 @@
-"""Pairs of two challengers: what is known of them already when one of them becomes the champion. Pure.
+"""Pairs of two challengers, kept so that evidence is already there when one of them becomes the champion. Pure.
 
-Every challenger scores the same requests, so that those before a promotion compare the others with the new champion,
-too. Invariant: exact and order-free, as all sums of the evidence.
+Every challenger scores the same requests, so pairs from before a promotion compare the others with the new champion,
+too. Invariant: exact and order-free, like all sums of the evidence.
 """
 
 from __future__ import annotations

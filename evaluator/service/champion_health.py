@@ -172,7 +172,7 @@ class DriftTracker:
         }
 
     def restore(self, data: dict[str, Any] | None, pending: Sequence[Drift]) -> None:
-        """Replace the state by that of a `snapshot`; a monitor that can't go on starts anew."""
+        """Replace the state by that of a `snapshot`; a monitor that can't go on starts over."""
         self.pending, self.monitor = list(pending), None
         data = data or {"allocation": 0, "history": [], "monitor": None}
         self._allocation = data["allocation"]
@@ -187,7 +187,7 @@ class DriftTracker:
                 "drift_state_unusable",
                 version=monitor.version,
                 reason="made by another release, or under other settings of drift",
-                next="the champion is monitored anew",
+                next="the champion is monitored from scratch",
             )
 
     def _start(self, version: str, since: float) -> ChampionMonitor:

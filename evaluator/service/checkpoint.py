@@ -23,7 +23,7 @@ from gauntlet.sqlite_file import SqliteFile
 
 _CACHE_KIB = 64 * 1024  # SQLite's own 2 MB hold the joins of a few thousand requests; each look-up would read the disk
 
-_REMEDY = "restore it, or move it away with its -wal and -shm: everything is then counted anew from the log"
+_REMEDY = "restore it, or move it away with its -wal and -shm: everything is then counted again from the log"
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS saved (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER, data BLOB)",

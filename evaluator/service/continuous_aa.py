@@ -198,7 +198,7 @@ class ContinuousAA:
         }
 
     def restore(self, data: dict[str, Any]) -> None:
-        """Go on from a snapshot. Under another level the count begins anew; under another length, or with the slice
+        """Go on from a snapshot. Under another level the count starts over; under another length, or with the slice
         off, the round under way is dropped."""
         if not data:
             return

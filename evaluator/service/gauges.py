@@ -17,7 +17,7 @@ from gauntlet.types import CHALLENGER, CHAMPION
 
 _STATES = ("safe", "open", "breached")
 _SHOW_SECONDS = 1.0  # measuring the drift costs more than most commits
-_NONE = float("nan")  # no answer is no number: a gauge must not go on showing an old one
+_NONE = float("nan")  # no answer is not a number: a gauge must not go on showing an old one
 
 
 def count(name: str, counts: Mapping[str, int], lags: Iterable[float], recent: RecentCounts) -> None:

@@ -1,4 +1,4 @@
-"""What the join makes of the log's records: exposures with their comparisons, labels, matches and pairs. Pure."""
+"""Records that the join produces: exposures with their comparisons, labels, matches and pairs. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gauntlet.types import CHALLENGER, CHAMPION
 MOST_REPORTS = 64
 """Outcomes of one request that are kept while they wait; of more, the latest that came."""
 
-_NOT_ASKED = "breaker_open"  # a fallback that is no failure of the challenger's own
+_NOT_ASKED = "breaker_open"  # a fallback that is not a failure of the challenger's own
 
 
 class Contest(msgspec.Struct, frozen=True, array_like=True):

@@ -1,4 +1,4 @@
-"""The look at a rollout's primary metric: its blocks, the sequential test on them, and what gates ask of it. Pure."""
+"""One look at a rollout's primary metric: its blocks, the sequential test on them, and what the gates need. Pure."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def _merged(plan: RolloutPlan, matured: Mapping[int, BlockEvidence], length: int
 
 
 def blocks_of(plan: RolloutPlan, sums: Sequence[BlockEvidence]) -> list[Block]:
-    """Blocks with anything in them, in time order: an hour without traffic is no evidence of anything."""
+    """Blocks with anything in them, in time order: an hour without traffic is not evidence of anything."""
     return _blocks([_own(plan, each) for each in sums])
 
 

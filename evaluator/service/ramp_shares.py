@@ -1,8 +1,8 @@
-"""Thompson allocation: the part of the ramp's traffic for each challenger on it, by the looks of one time. Pure.
+"""Thompson allocation: each challenger's part of the ramp's traffic, from looks taken at the same time. Pure.
 
-Posteriors are the effects against the champion with their cluster-robust errors, from pairs: they hold whatever the
-shares were. Invariant: a share is a function of outcomes that had matured, so the propensities of later requests depend
-on the past alone; nothing is drawn at random.
+Posteriors are the paired effects against the champion with their cluster-robust errors, so they are valid whatever the
+shares were. Invariant: a share is a function of matured outcomes, so the propensities of later requests depend on
+the past alone; nothing is drawn at random.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Counts of what happened to requests, and the exact sums that a test makes of them. Pure.
+"""Counts of requests and how they ended, and the exact sums that a test makes of them. Pure.
 
-Invariant: counts are whole numbers, so they are the same in any order and partition; the sums made of them are bit for
-bit those of adding request after request. A label may have any number of values, so only those with the smallest hashes
-are counted apart and the rest are one value; which ones depends on the values alone, and merging parts agrees.
+Invariant: counts are whole numbers, so they don't depend on order or partition; the sums made of them are bit for bit
+those of adding request after request. A label may have any number of values, so only those with the smallest hashes
+are counted separately, and the rest as one value; which ones depends on the values alone, and merging parts agrees.
 """
 
 from __future__ import annotations

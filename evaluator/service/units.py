@@ -1,6 +1,6 @@
-"""Units of running comparisons: which arm each met first, in the evaluator's own SQLite file.
+"""Units of running comparisons: the arm that each unit met first, in the evaluator's own SQLite file.
 
-A sticky unit's later requests go where its first one went, so they prove nothing new; its first is the draw.
+Later requests of a sticky unit go to the same arm and add no independent evidence; only the first is a draw.
 """
 
 from __future__ import annotations

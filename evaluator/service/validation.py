@@ -76,7 +76,7 @@ class EventValidator:
     def validation_error(self, event: InputEvent) -> str | None:
         """Why an event can't be evidence, or None."""
         if not 0 <= event.at <= _LATEST:
-            return f"{event.at!r} is no time in seconds since 1970"
+            return f"{event.at!r} is not a time in seconds since 1970"
         if isinstance(event, events.Outcome):
             return self._label_error(event.value)
         if event.output is None:
@@ -100,17 +100,17 @@ class EventValidator:
         if self.task is Task.CLASSIFICATION:
             return None if value in self.classes else f"the outcome {value!r} is none of {list(self.classes)}"
         if isinstance(value, bool | str) or not abs(value) <= _LARGEST:
-            return f"the outcome {value!r} is no number of a usable size"
+            return f"the outcome {value!r} is not a number of a usable size"
         return None
 
     def _output_error(self, output: list[float] | float) -> str | None:
         if self.task is Task.REGRESSION:
             if isinstance(output, list) or not abs(output) <= _LARGEST:
-                return f"the output {output!r} is no number of a usable size"
+                return f"the output {output!r} is not a number of a usable size"
         elif (
             not isinstance(output, list)
             or len(output) != len(self.classes)
             or not (min(output) >= 0 and max(output) <= 1 + 1e-9 and abs(sum(output) - 1) < _ROUNDING)
         ):
-            return f"the output {output!r} is no distribution over {len(self.classes)} classes"
+            return f"the output {output!r} is not a distribution over {len(self.classes)} classes"
         return None

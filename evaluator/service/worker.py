@@ -56,7 +56,7 @@ class WorkerSettings:
     backoff: float = 0.5
     """After an outage of the log or the state store."""
     reopen: float = 2.0
-    """After a fault for which everything is opened anew."""
+    """After a fault for which everything is reopened."""
 
 
 class _Commit(NamedTuple):
@@ -71,7 +71,7 @@ class _Commit(NamedTuple):
 async def serve(config: Config, stop: asyncio.Event) -> None:
     """Evaluate until `stop` is set. Raises `Conflict` when another evaluator works on the same experiment.
 
-    An outage, a full disk or a damaged file is waited out: everything is opened anew then, as after a crash.
+    An outage, a full disk or a damaged file is waited out: everything is reopened then, as after a crash.
     """
     settings, problems = WorkerSettings(), status.Problems("evaluator")
     faults = Faults(problems, _log)

@@ -188,7 +188,7 @@ class MixtureSPRT(CellArrays):
         return bounds, replace(self, rho=rho, p=consistent_p(p, self.p, ready & (z >= bounds), self.alpha))
 
 
-# Wald's slope is set anew whenever the information has grown by this factor: the variance known at the first look may
+# Wald's slope is reset whenever the information has grown by this factor: the variance known at the first look may
 # rest on five blocks, and a slope twice too steep can never win.
 _LEG: Final = 2.0
 

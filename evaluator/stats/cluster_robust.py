@@ -186,7 +186,7 @@ def evidence_of(
 ) -> Evidence:
     """The statistics of many cells at one look.
 
-    rows: shape (cells, blocks, 4), in time order, columns as in `rows_of`. A block with information 0 is no block of
+    rows: shape (cells, blocks, 4), in time order, columns as in `rows_of`. A block with information 0 is not a block of
     that cell. margin: shape (cells,). moments, for independent units only: what is known of S beside the rows'
     variance, and then in its place.
     """

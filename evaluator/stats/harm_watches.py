@@ -13,7 +13,7 @@ under the null, however rare the disasters from which the challenger may save. A
 large one sees what lies in rare ones, in as many pairs as those take. A rarer, larger loss than any that was seen, no
 test can exclude.
 
-M is of all the past, so that a calm night or day on which both models lose little is no measure; or of the window,
+M is of all the past, so that a calm night or day on which both models lose little is not a measure; or of the window,
 where that is more: labels of a rare class, on which every model loses much, may come first. Equal models differ within
 a storm or a day by a part of their loss. Three things keep that from an alarm: the margin; the window, in which a small
 difference can't earn much; and that the mean loss must be worse by twice the margin, uncapped.
@@ -24,7 +24,7 @@ so that nothing that meets both arms can earn anything.
 
 Under its null a wealth is a supermartingale whatever the law (Waudby-Smith & Ramdas 2024, "Estimating means of bounded
 random variables by betting"), so by Ville's inequality it ever exceeds 1/alpha with probability at most alpha. Bets
-begin anew with every window, since harm may begin late; window w has the level alpha / (w (w + 1)), and all windows
+start over with every window, since harm may begin late; window w has the level alpha / (w (w + 1)), and all windows
 together have alpha. Windows of gross harm overlap: one begins every `WINDOW` pairs, and lasts for `LASTS` of them.
 """
 
@@ -46,7 +46,7 @@ STAKE: Final = 0.95
 BATCH: Final = 16
 """Pairs between two updates of the caps; the first batch only sets them."""
 WINDOW: Final = 512
-"""Pairs, or requests of the challenger, after which bets begin anew; a multiple of the batch."""
+"""Pairs, or requests of the challenger, after which bets start over; a multiple of the batch."""
 LASTS: Final = 8
 """Times `WINDOW` that a window of gross harm lasts: half more loss of a rare class takes some 2,000 pairs."""
 CLASSES: Final = 4

@@ -292,7 +292,7 @@ def _quadratic(squares: int, products: int, weights: int, m: float) -> float:
     value = squares / _UNIT - 2.0 * m * (products / _UNIT) + m * m * (weights / _UNIT)
     if not math.isfinite(value):
         raise OutcomeError(f"prediction {m!r} is not a finite number of usable size")
-    # Where nothing varies the three cancel but for rounding, which is no variance.
+    # Where nothing varies the three cancel but for rounding, which is not a variance.
     return value if value > _ROUNDING * (abs(squares) + m * m * abs(weights)) / _UNIT else 0.0
 
 

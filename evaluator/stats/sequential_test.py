@@ -61,7 +61,7 @@ class Plan:
     clustered: sum within blocks and take the variance from blocks. Only False if units are known to be independent.
     min_blocks_win, min_blocks_harm: scored blocks needed before that side may be crossed (clustered only).
     harm_waits: at several scales, harm waits for as many whole cycles as a win does. For a challenger that harms nobody
-    meanwhile: how much days differ can't be known sooner, and a bad one is no harm yet.
+    meanwhile: how much days differ can't be known sooner, and a bad one is not harm yet.
     min_events: where outcomes are of two kinds and an arm has fewer of one, an exact test takes part (`few_events`); no
     side may be crossed before each arm has twice as many outcomes of any kind.
     intraclass: at several scales, the correlation of a day's units that harm is judged with while days are few.
@@ -88,7 +88,7 @@ class Plan:
             raise PlanError(f"the margin {self.margin!r} is not a finite number of at least 0")
         _known(self.mode)
         if self.mode in ("msprt", "sprt") and not (self.effect is not None and 0.0 < self.effect < math.inf):
-            raise PlanError(f"mode {self.mode} needs an effect to look for; {self.effect!r} is no number above 0")
+            raise PlanError(f"mode {self.mode} needs an effect to look for; {self.effect!r} is not a number above 0")
         if min(self.min_blocks_win, self.min_blocks_harm, self.min_events) < 0:
             raise PlanError("the minimum numbers of blocks and events are at least 0")
 

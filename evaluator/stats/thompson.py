@@ -48,7 +48,7 @@ class Contrast:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.effect) and 0.0 < self.error < math.inf):
-            raise OutcomeError(f"an effect of {self.effect!r} ± {self.error!r} is no posterior")
+            raise OutcomeError(f"an effect of {self.effect!r} ± {self.error!r} is not a posterior")
 
 
 def contrast_allocation(

@@ -1,4 +1,4 @@
-"""Where a service listens and with which key it is asked, from a command's options and the configuration."""
+"""Where a service listens and which key it needs, from a command's options and the configuration."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _api_key(given: dict[str, Any], config: Config | None, role: Role) -> str | 
         try:
             return Path(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"--key-file {path}: {getattr(error, 'strerror', None) or 'this is no text'}") from error
+            raise BadInput(f"--key-file {path}: {getattr(error, 'strerror', None) or 'this is not text'}") from error
     if (variable := given.get("key_env")) is not None:
         if not os.environ.get(variable):
             raise BadInput(f"--key-env {variable}: this environment variable is not set")

@@ -1,4 +1,4 @@
-"""`gauntlet diff`: what is configured otherwise than it is in force, and when each difference takes effect."""
+"""`gauntlet diff`: where the configuration differs from what is in force, and when each difference takes effect."""
 
 from __future__ import annotations
 

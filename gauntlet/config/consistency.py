@@ -1,6 +1,7 @@
-"""Coupled settings: what together could never promote, retrain, roll back or answer is refused. Pure.
+"""Consistency of settings: combinations that could never promote, retrain, roll back or answer are refused. Pure.
 
-Each setting may be fine by itself; a refusal names them with their numbers. What is only useless is a note.
+Each setting may be valid by itself; a refusal names them with their numbers. A combination that is merely useless gets
+a note.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The configuration of HTTP ports, of whatever service."""
+"""HTTP port settings, shared by all services."""
 
 from __future__ import annotations
 

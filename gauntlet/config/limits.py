@@ -1,6 +1,6 @@
-"""The most that each number may be: beyond it a setting means nothing, or takes a service's memory. Pure.
+"""Upper limits of numeric settings: beyond them a setting is meaningless or exhausts a service's memory. Pure.
 
-Least values stand with the types; the sections `retrain` and `notify` have limits of their own, and so have times.
+Lower limits stand with the types. The sections `retrain` and `notify`, and all durations, have limits of their own.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Names from other systems whose settings belong to another part of Gauntlet: where each is set, and with which value
-it says what holds anyway. Such a value is taken and changes nothing; any other is refused with the remedy."""
+"""Names from other systems whose settings belong to another part of Gauntlet: where each one is set here.
+
+A value that agrees with the configuration is accepted and changes nothing; any other is refused, with the remedy.
+"""
 
 from __future__ import annotations
 

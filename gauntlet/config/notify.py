@@ -1,4 +1,6 @@
-"""Who is told of alerts and decisions, and how. No secret stands in the file: environment variables hold them."""
+"""Who is notified of alerts and decisions, and how. Secrets never stand in the file, only the names of environment
+variables that hold them.
+"""
 
 from __future__ import annotations
 

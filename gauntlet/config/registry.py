@@ -1,4 +1,4 @@
-"""The address of the model registry: what is one, and that no secret stands in it."""
+"""The address of the model registry: which addresses are valid, and that none contains a secret."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
         try:
             CronSim(self.expression, _SOME_DAY)
         except CronSimError as error:
-            check(False, f"`cron` {self.cron!r} never comes or is no cron expression: {error}")
+            check(False, f"`cron` {self.cron!r} never comes or is not a cron expression: {error}")
 
     @property
     def expression(self) -> str:
@@ -183,7 +183,7 @@ class RetrainConfig(Section, frozen=True, kw_only=True):
     """After a job that did not fail or a rollout has ended, wait this long before the next (a CRITICAL drift does not
     wait)."""
     max_attempts: Positive = 20
-    """Jobs in one lineage (the same champion) at most; one that failed is no attempt."""
+    """Jobs in one lineage (the same champion) at most; one that failed is not an attempt."""
     time_limit: Seconds = Seconds(300)
     """A job that takes longer is aborted."""
     max_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] | None = None

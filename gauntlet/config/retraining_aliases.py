@@ -206,7 +206,7 @@ def check_name(name: str, value: object, config: Config | None = None) -> None:
     value that would change something there."""
     if name in ELSEWHERE:
         if not holds(name, value, config):
-            raise ConfigError(f"`{name}` is no setting of retraining; here it is {ELSEWHERE[name].place}")
+            raise ConfigError(f"`{name}` is not a setting of retraining; here it is {ELSEWHERE[name].place}")
         return
     known = [*NAMES, *SCHEDULE, *PROMOTION]
     if name not in (*known, *_IGNORED):

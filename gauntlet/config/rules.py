@@ -72,7 +72,7 @@ class RuleCondition:
     """A parsed condition. `names`: the facts it is about, in the order of the text."""
 
     def __init__(self, text: str) -> None:
-        """Raises `ValueError` with the place and the reason, for anything that is no condition."""
+        """Raises `ValueError` with the place and the reason, for anything that is not a condition."""
         self.text = text
         self._root = _parsed(text)
         _require_truth(self._root, 1)
@@ -137,7 +137,7 @@ def _require_number(node: ast.expr) -> None:
             _require_number(operand)
         case _:
             raise ValueError(
-                f"column {node.col_offset + 1}: {ast.unparse(node)!r} is no fact and no number; {_ALLOWED}"
+                f"column {node.col_offset + 1}: {ast.unparse(node)!r} is neither a fact nor a number; {_ALLOWED}"
             )
 
 

@@ -1,4 +1,4 @@
-"""When a changed setting takes effect: at the next start, with the next rollout, or never, with what to do. Pure."""
+"""When a changed setting takes effect (at the next start, with the next rollout, or never), and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ _EFFECTS: dict[str, tuple[TakesEffect, str]] = {
     "bake.time": (TakesEffect.START, "counts from the next promotion on"),
     "worth.time": (TakesEffect.START, "counts from the next promotion on"),
     "worth.holdout": (TakesEffect.START, "counts from the next promotion on"),
-    "drift.pane": (TakesEffect.START, "the champion is then watched anew"),
-    "drift.season": (TakesEffect.START, "the champion is then watched anew"),
-    "drift.regimes": (TakesEffect.START, "the champion is then watched anew"),
+    "drift.pane": (TakesEffect.START, "the champion is then watched from scratch"),
+    "drift.season": (TakesEffect.START, "the champion is then watched from scratch"),
+    "drift.regimes": (TakesEffect.START, "the champion is then watched from scratch"),
     "drift.reference_rows": (TakesEffect.START, "counts for a champion whose reference is not complete yet"),
 } | {
     f"champion.{name}": (

@@ -203,7 +203,7 @@ class KafkaLogReader(_Connection):
     connection; the next call makes a new one.
 
     Raises `LogUnavailable` with code `offset_lost` for an offset that retention took, or that is past the end because
-    the topic was made anew. `seek(…, -inf)` gives the oldest kept.
+    the topic was recreated. `seek(…, -inf)` gives the oldest kept.
     """
 
     def __init__(self, address: Address, timeouts: Timeouts = TIMEOUTS) -> None:

@@ -35,7 +35,7 @@ Rows = Sequence[Mapping[str, Any]]
 """Instances: one mapping of feature name to value each."""
 
 
-_LARGEST = 1.7976931348623157e308  # beyond it is no float64; NaN fails the comparison too
+_LARGEST = 1.7976931348623157e308  # beyond it is not a float64; NaN fails the comparison too
 
 
 AUTO = "auto"

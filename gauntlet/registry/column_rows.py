@@ -1,4 +1,4 @@
-"""Rows that are kept by column: a sequence of mappings for whoever wants rows, arrays for whoever wants columns."""
+"""Rows stored by column: usable as a sequence of mappings, or as arrays."""
 
 from __future__ import annotations
 

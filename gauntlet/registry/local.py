@@ -19,11 +19,11 @@ from gauntlet.errors import DamagedFile, ModelUnusable
 from gauntlet.registry import Reference, Version, artifact, check_status, model_files, readable
 from gauntlet.registry.artifact import Predictor, Schema
 
-_LABELS_REMEDY = "remove it: the retrainer makes it anew from the control record"
+_LABELS_REMEDY = "remove it: the retrainer recreates it from the control record"
 _REMEDIES = {
     "version.json": "restore it, or move its folder away if nothing needs that version",
     "reference.json.gz": "restore it, or remove it: drift is then told from the first rows that the version serves",
-    "profile.json.gz": "remove it: it is fitted anew",
+    "profile.json.gz": "remove it: it is refitted",
     "aliases.json": _LABELS_REMEDY,
     "status.json": _LABELS_REMEDY,
 }

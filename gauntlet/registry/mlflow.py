@@ -220,7 +220,7 @@ class MlflowRegistry:
             files.fsync_directory(folder)
 
     def _repaired(self, version: str, use: Callable[[LocalRegistry], _T]) -> _T:
-        """What `use` makes of the copy; one that is damaged is fetched anew, where the server answers."""
+        """What `use` makes of the copy; one that is damaged is fetched again, where the server answers."""
         copy = self._whole(version)
         try:
             return use(copy)

@@ -4,7 +4,7 @@ of all.
     MLmodel, model.skops, requirements.txt, …   the flavour; the artifact itself is the same file for both
     gauntlet/version.json                       the version's record
     gauntlet/reference.json.gz                  its drift reference, where it has one
-    gauntlet/model.joblib                       its artifact, where that is no skops file
+    gauntlet/model.joblib                       its artifact, where that is not a skops file
     gauntlet/manifest.json                      the SHA-256 of every other file; its own is a tag of the version
 
 What comes back is checked against that before anything of it is used, and only Gauntlet's own files are: no flavour of
@@ -50,7 +50,7 @@ def pack(draft: Path, entry: Version, folder: Path) -> bytes:
 
 
 def _write_flavour(source: Path, entry: Version, folder: Path) -> None:
-    """MLflow's scikit-learn flavour around the artifact; a model that is no estimator gets none."""
+    """MLflow's scikit-learn flavour around the artifact; a model that is not an estimator gets none."""
     import sklearn
     import skops
     import skops.io

@@ -1,6 +1,6 @@
-"""A model that may become a further version: loaded, held against the champion's schema, and tried once.
+"""A model that may become a further version: loaded, checked against the champion's schema, and tried once.
 
-`gauntlet register` and the advice to use it go by the same, so that the advice is only given where it works.
+`gauntlet register` and the advice to use it share this check, so the advice is only given where it works.
 """
 
 from __future__ import annotations

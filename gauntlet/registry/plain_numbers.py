@@ -1,4 +1,4 @@
-"""A model of a format that says nothing of what its numbers are: probabilities, or a regression's answers."""
+"""A model of a format that does not say what its numbers are: probabilities, or regression outputs."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class ChunkReader:
         """Class indices, or numbers."""
         if schema.task is Task.REGRESSION:
             values = self._chunk.numbers[column]
-            self._require(np.isfinite(values), column, "the target is no finite number")
+            self._require(np.isfinite(values), column, "the target is not a finite number")
             self._require(
                 np.abs(values) <= _LARGEST, column, f"the target is beyond {_LARGEST:g}: no error has a square"
             )

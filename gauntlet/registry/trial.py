@@ -1,4 +1,4 @@
-"""One real prediction before a model is taken: of a row of the reference, or of one made up of what it knows."""
+"""One real prediction before a model is accepted: on a row of the reference, or on one made up from its schema."""
 
 from __future__ import annotations
 

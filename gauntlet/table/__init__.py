@@ -234,7 +234,7 @@ class Table:
         try:
             return values.cast(pa.string())
         except pa.ArrowException as error:
-            raise TableError(f"{self.name}: column {name!r} holds {values.type}, which is no text") from error
+            raise TableError(f"{self.name}: column {name!r} holds {values.type}, which is not text") from error
 
 
 class _Ordered(Table):

@@ -1,4 +1,4 @@
-"""Sources over another source: its columns in memory, with one more column, or without its first rows."""
+"""Sources built on another source: its columns in memory, with an extra column, or without its first rows."""
 
 from __future__ import annotations
 

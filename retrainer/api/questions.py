@@ -1,5 +1,7 @@
-"""What people and programs may ask of a running retrainer, without any transport. Nothing here changes anything, and
-nothing waits for the worker's turn."""
+"""Queries to a running retrainer, without any transport: what people and programs may ask.
+
+Nothing here changes anything, and nothing waits for the worker's turn.
+"""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def _answer(
         shown = f"{over} it is worse by at least {worse:.4g}, more than the margin of {margin:.4g}"
         if throughout:
             return False, [improves, f"{shown}, and by that much in each of them"]
-        return True, [improves, f"{shown}, but not in each of them: fitted anew on all rows, it may have learned why"]
+        return True, [improves, f"{shown}, but not in each of them: refitted on all rows, it may have learned why"]
     enough = found.estimate >= min_improvement
     sure = found.lower is not None and found.lower > 0
     if found.lower is None:

@@ -56,7 +56,7 @@ def split(
     """Training, validation and test rows, in time order, by the last `validation` and `test` days up to `end`.
 
     Without a search nothing is tuned on the validation days: they are part of the holdout, and there are no validation
-    rows. Rows that the champion was fitted on (up to `champion_saw_to`) are no holdout: it would look better on them
+    rows. Rows that the champion was fitted on (up to `champion_saw_to`) are not a holdout: it would look better on them
     than it is. Without a search they are trained on, so that the new model has seen no less than the champion.
     """
     start = end - settings.validation - settings.test
@@ -100,7 +100,7 @@ def work(spec: Spec, rows: JobRows, registry: Registry, report: Reporter, judge:
     judge(judged)
     reference = _reference(spec, challenger, train, holdout, answers)  # its losses are of rows it was not fitted on
     if settings.rule is Rule.REFRESH:
-        report("refit", f"fitting anew on all {len(rows):,} rows")
+        report("refit", f"refitting on all {len(rows):,} rows")
         model, schema = training.fit(champion, recipe, settings, rows)
         train = rows
     report("register", "registering")

@@ -1,5 +1,6 @@
-"""Slots for jobs: up to so many run side by side, each in a process of a warm host of its own, so that none waits for a
-sibling that hangs or takes its sibling down."""
+"""Slots for jobs: up to a fixed number of jobs run side by side, each in a process of its own warm host, so that a job
+that hangs or crashes affects no other.
+"""
 
 from __future__ import annotations
 

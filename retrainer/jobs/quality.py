@@ -35,8 +35,8 @@ class RowQuality(msgspec.Struct, frozen=True, kw_only=True):
 def quality(rows: JobRows, schema: Schema, reference: Reference | None, unusable: int = 0) -> RowQuality:
     """One less the mean share of unusable values that the reference does not have: absent, of another type, not finite.
 
-    unusable: rows that were left out because their outcome was no truth. They count as a column of their own would, and
-    the score is at most the share of the others: however many features there are, rows without truths teach nothing.
+    unusable: rows that were left out because their outcome is unusable. They count like a column of their own, and the
+    score is at most the share of the others: however many features there are, rows without labels teach nothing.
     Without a reference a feature that may be absent is expected to be. 1.0 without rows.
     """
     total = len(rows) + unusable

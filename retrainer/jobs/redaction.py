@@ -1,5 +1,6 @@
-"""Secrets taken out of what a job prints or raises before anybody is shown it: credentials by their form, and what
-stands in environment variables with the names of secrets."""
+"""Secrets removed from what a job prints or raises before anybody sees it: credentials recognised by their form, and
+the values of environment variables whose names suggest a secret.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A search over a recipe's parameters, on the validation days only: the test days are met once, by the model chosen.
+"""A search over a recipe's parameters, on the validation days only; only the chosen model sees the test days.
 
-The best of many on one set of rows looks better than it is; so what a search is judged on must not be what it chose by.
+The best of many on one set of rows looks better than it is, so a model must not be judged on the rows it was chosen by.
 """
 
 from __future__ import annotations

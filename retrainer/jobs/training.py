@@ -1,4 +1,4 @@
-"""A new model from rows: the champion's own kind fitted anew, or whatever the user's trainer makes of them."""
+"""A new model from rows: the champion's kind of model refitted, or whatever the user's trainer returns."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _clone(champion: Predictor, rows: JobRows, targets: Any, parameters: Mapping
         model = sklearn.clone(champion.model)
     except TypeError as error:
         raise TrainingError(
-            f"{champion.version} is no scikit-learn estimator, so it can't be fitted anew by itself: "
+            f"{champion.version} is not a scikit-learn estimator, so it can't be refitted by itself: "
             "give `retrain.trainer` a module:function(rows, targets)"
         ) from error
     try:

@@ -1,4 +1,4 @@
-"""Notifications: alerts and decisions told to people and systems, by severity, through a durable outbox.
+"""Notifications: alerts and decisions sent to people and systems, by severity, through a durable outbox.
 
-Nothing waits for a delivery: whoever does not answer is tried again, and given up in the end.
+Nothing waits for a delivery: a target that does not answer is retried, and given up in the end.
 """

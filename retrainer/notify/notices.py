@@ -1,4 +1,4 @@
-"""Notices: what is told, made from alerts and from decisions. Pure, with ids that are the same whenever it is made."""
+"""Notices, made from alerts and decisions. Pure; their ids are the same whenever they are made."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Notifier: turns what has happened into notices, and brings each to every target that wants it.
+"""Notifier: turns events into notices and delivers each to every target that wants it.
 
-Each target is served by itself, one try at a time in a thread of its own, so that a slow or dead one holds up nobody:
+Each target is served independently, one attempt at a time in its own thread, so that a slow or dead target delays
 neither the others nor the loop that decides.
 """
 

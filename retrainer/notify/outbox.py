@@ -1,7 +1,7 @@
-"""Outbox of notices, one SQLite file: each notice once, and for each target where its delivery stands.
+"""Outbox of notices in one SQLite file: each notice once, with the state of its delivery to each target.
 
-A notice and its deliveries are written in one transaction, before anybody is told; what a kill interrupts is tried
-again, with the same id (at least once).
+A notice and its deliveries are written in one transaction before anything is sent. A delivery interrupted by a kill is
+retried with the same id (at least once).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Outbox:
             return []
         return self._select(
             "d.number > ? ORDER BY d.number", number if number < newest else 0
-        )  # a new file counts anew
+        )  # a new file counts again
 
     def note(self, delivery: Delivery) -> None:
         """Write down where a delivery stands now."""

@@ -1,4 +1,4 @@
-"""Targets: one blocking function each that tells one notice, made from the configuration and the environment."""
+"""Targets: one blocking function each that delivers one notice, built from configuration and environment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def targets(settings: Sequence[NotifyConfig], environ: Mapping[str, str] = os.environ) -> list[Target]:
-    """Raises `ConfigError` for a secret that is missing or none, and for a handler that is no function."""
+    """Raises `ConfigError` for a secret that is missing or none, and for a handler that is not a function."""
     return [Target(one.name, Severity(one.severity), _send(one, environ), one.channel) for one in settings]
 
 

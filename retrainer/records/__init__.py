@@ -1,6 +1,6 @@
 """Records for analysis: retraining events, jobs, decisions and deliveries as tables of SQLite or PostgreSQL.
 
-A projection: the retrainer's own store and the control record are the truth, and the tables can be made anew from them.
+A projection: the retrainer's own store and the control record are the truth, and the tables can be recreated from them.
 """
 
 import logging

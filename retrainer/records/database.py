@@ -1,7 +1,7 @@
 """The records' database: opened, migrated under a lock, written by idempotent upserts. Blocking.
 
-Each call connects anew, so a restarted server is no event. Whatever the database refuses is `RecordsUnavailable`, told
-without the password; a broken SQLite file is `DamagedFile`.
+Each call opens a new connection, so a restart of the server goes unnoticed. Database errors become
+`RecordsUnavailable`, without the password in their text; a broken SQLite file is `DamagedFile`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MIGRATION_OPTIONS: dict[str, Any] = {
 
 _MIGRATION_LOCK = 4_287_510  # any number that nobody else takes
 _LOCK_SECONDS = 30.0
-_REMEDY = "restore it, or move it away with its -wal and -shm: it is then made anew from the retrainer's own store"
+_REMEDY = "restore it, or move it away with its -wal and -shm: it is then recreated from the retrainer's own store"
 
 _CONNECT: dict[str, Any] = {
     "connect_timeout": 5,

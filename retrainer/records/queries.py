@@ -1,4 +1,4 @@
-"""The questions that the records answer, as queries that both databases understand the same way."""
+"""Queries on the records that SQLite and PostgreSQL understand in the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the records from what the retrainer knows: pure, and the same whenever they are made anew."""
+"""Rows of the records, derived from what the retrainer knows. Pure, and the same whenever they are derived."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _text(name: str, **options: Any) -> sa.Column[str]:
 
 
 def _origin() -> tuple[sa.Column[Any], ...]:
-    """The columns that say whose row it is. Experiments may share a database, and one that begins anew counts its jobs
+    """The columns that say whose row it is. Experiments may share a database, and one that starts over counts its jobs
     anew."""
     return _text("experiment", nullable=False), sa.Column("began", Moment(), nullable=False)
 

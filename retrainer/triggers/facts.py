@@ -92,8 +92,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fold(facts: Facts, event: Health | Drift) -> Facts:
-    """The facts after one event. A champion that comes back after a rollback is monitored anew: its open episode of
-    before never closes, and is forgotten."""
+    """The facts after one event. A champion that comes back after a rollback is monitored from scratch: its open
+    episode of before never closes, and is forgotten."""
     own = facts.of(event.model)
     if facts.champions and event.model != [*facts.champions][-1]:
         if event.model in facts.champions and event.at < facts.at:

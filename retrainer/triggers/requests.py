@@ -17,7 +17,7 @@ from gauntlet.types import Severity, TriggerKind, TriggerMode
 ONCE = ("schedule", "rollback", "manual")
 """Kinds that one round of jobs answers for good; the others stay open while their cause does."""
 _RETRIED = ("schedule", "rollback")
-"""Those of them that are asked again where every job of the round fails. A person is told, and asks anew."""
+"""Those of them that are asked again where every job of the round fails. A person is told, and asks again."""
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):

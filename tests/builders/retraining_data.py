@@ -205,7 +205,7 @@ def slow_trainer(features: list[dict[str, float]], targets: np.ndarray) -> objec
 
 
 def nan_trainer(features: list[dict[str, float]], targets: np.ndarray) -> object:
-    """A model whose every coefficient is no number."""
+    """A model whose every coefficient is not a number."""
     x = np.array([[row[name] for name in NAMES] for row in features])
     model = LogisticRegression().fit(x, targets)
     model.coef_[:] = np.nan

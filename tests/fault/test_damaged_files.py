@@ -126,7 +126,7 @@ async def test_a_services_own_database(
 
 
 async def test_moved_away_the_evaluators_database_is_made_anew(tmp_path: Path) -> None:
-    """Scenario: nobody has a backup. Expected: as the remedy says, everything is counted anew from the log."""
+    """Scenario: nobody has a backup. Expected: as the remedy says, everything is counted again from the log."""
     config = small_experiment.load(small_experiment.write(tmp_path))
     database = Path(config.data) / "evaluator.db"
     async with small_experiment.running(config, "router", "evaluator") as client:
@@ -142,7 +142,7 @@ async def test_moved_away_the_evaluators_database_is_made_anew(tmp_path: Path) -
 async def test_a_database_that_breaks_while_it_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scenario: SQLite finds a malformed page in the middle of a commit. Expected: opened anew, it goes on."""
+    """Scenario: SQLite finds a malformed page in the middle of a commit. Expected: reopened, it goes on."""
     config = small_experiment.load(small_experiment.write(tmp_path))
     commit, broken = evaluator.Checkpoint.commit, [True]
 
@@ -180,7 +180,7 @@ async def test_aliases_are_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFi
     async with damaged(path):
         async with small_experiment.running(config) as client:  # no retrainer, which puts them right
             problem = await named(client, "damaged_file", path)
-            assert problem["remedy"] == "remove it: the retrainer makes it anew from the control record"
+            assert problem["remedy"] == "remove it: the retrainer recreates it from the control record"
             await aliases(client, {})
         async with small_experiment.running(config, "router", "retrainer") as client:
             await aliases(client, {"champion": "v0001"})

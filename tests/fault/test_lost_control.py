@@ -137,7 +137,7 @@ async def test_without_a_copy_a_start_is_refused(store: tuple[Config, Lose], set
     where = data / "state.db" if config.state == "local" else config.state
     assert message == (
         f"{data}: test has run here ({trace} is there), and its control record is neither in the state store ({where}) "
-        f"nor in the router's copy ({data / 'control.json'}): restore one of the two, or begin anew with its champion, "
+        f"nor in the router's copy ({data / 'control.json'}): restore one of the two, or start over with its champion, "
         f"v0002: an empty `data` folder and `champion.model: {data / 'registry' / 'v0002' / 'model.skops'}`"
     )
 

@@ -138,7 +138,7 @@ async def test_a_damaged_file_is_told_of_and_made_anew_when_it_is_moved_away(fol
     await told(following)
     [problem] = following.problems.open
     assert str(file) in problem.text
-    assert "made anew" in problem.remedy
+    assert "recreated" in problem.remedy
     with pytest.raises(DamagedFile):
         following.read(queries.all_events)
     file.rename(file.with_suffix(".damaged"))

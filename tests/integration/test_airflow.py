@@ -51,7 +51,7 @@ async def test_every_way_through_the_dag(
         assert run == {"state": "success", "tasks": {"check": "success", **SKIPPED}}
     done = dict.fromkeys(("check", "prepare", "train", "wait", "compare"), "success")
     assert drifted == {"state": "success", "tasks": {**done, "promote": "success", "skip": "skipped"}}
-    # The new model is in shadow by now, and the retrainer lets no second one begin: a refusal is no failure.
+    # The new model is in shadow by now, and the retrainer lets no second one begin: a refusal is not a failure.
     assert old == {"state": "success", "tasks": {**done, "promote": "skipped", "skip": "success"}}
     assert wrong["error"].startswith("ParamValidationError")
     assert refused["state"] == "failed"

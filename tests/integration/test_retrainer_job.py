@@ -71,7 +71,7 @@ async def test_a_turned_concept_gives_an_accepted_and_registered_challenger(tmp_
     assert list(reference.columns) == list(retraining_data.NAMES)
     assert reference.rows == len(reference.at) == version.rows + answer.split["holdout_rows"]
     assert reference.at == sorted(reference.at)
-    assert reference.honest == list(range(version.rows, reference.rows)), "what it was trained on is no measure"
+    assert reference.honest == list(range(version.rows, reference.rows)), "what it was trained on is not a measure"
     assert reference.at[version.rows - 1] < holdout_from <= reference.at[version.rows]
     assert np.mean(reference.losses[version.rows :]) == pytest.approx(challenger["log_loss"])
     row = {name: values[-1] for name, values in reference.columns.items()}

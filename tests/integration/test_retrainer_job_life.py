@@ -58,7 +58,7 @@ async def test_models_of_no_use_fail_their_jobs_by_name_and_their_sibling_goes_o
 
 @pytest.mark.parametrize("fault", ["too few", "one class", "no truths", "other columns"])
 async def test_rows_that_cannot_be_learned_from_fail_the_job_and_count_for_nothing(tmp_path: Path, fault: str) -> None:
-    """The job says why and changes nothing; it is no attempt, starts no cool-down, and the records call it no success.
+    """The job says why and changes nothing; it is not an attempt, starts no cool-down and is no success in the records.
     The cause is tried again after the minimum interval."""
     reasons = {
         "too few": "not enough labelled rows",

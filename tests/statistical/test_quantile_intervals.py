@@ -42,7 +42,7 @@ def test_the_interval_of_a_quantile_holds_it_where_the_tail_is_thin(level: int, 
 
 @pytest.mark.parametrize(("shift", "most", "least"), [(1.0, at_most(RUNS, 0.025), 0), (2.5, RUNS, at_least(RUNS, 0.8))])
 def test_a_margin_of_a_quantile_is_one_in_its_units(shift: float, most: int, least: int) -> None:
-    """Slower by exactly the margin is no harm beyond it, nor shown to be within it; slower by far is harm."""
+    """Slower by exactly the margin is not harm beyond it, nor shown to be within it; slower by far is harm."""
     worse = within = 0
     for run in range(RUNS):
         rng = np.random.default_rng([32, run])

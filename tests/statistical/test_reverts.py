@@ -1,4 +1,4 @@
-"""A promotion that is no harm is taken back with `evidence.harm_alpha` at most, one that is harm soon. Seeded, with
+"""A harmless promotion is taken back with `evidence.harm_alpha` at most, a harmful one soon. Seeded, with
 binomial limits: the ledger's test and the watch over the promotion, with all defaults.
 
 In short, over three weeks; `python -m benchmarks.reverts` has six, and more worlds."""

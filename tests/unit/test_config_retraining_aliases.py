@@ -222,7 +222,7 @@ def test_what_says_what_holds_anyway_is_taken_and_changes_nothing() -> None:
         ("z_score_threshold", 2.5),
         ("force_retrain", True),
     ):
-        with pytest.raises(ConfigError, match=f"`{name}` is no setting of retraining; here it is"):
+        with pytest.raises(ConfigError, match=f"`{name}` is not a setting of retraining; here it is"):
             set_by(**{name: value})
 
 
@@ -252,7 +252,7 @@ def test_names_of_other_parts_are_taken_where_these_have_their_values(profile: s
     assert named_settings(config, AB_TESTING) == config.retrain
     plain = load.parse("{experiment: e, task: classification, champion: {model: m}}")
     for name, value in dict(flat(AB_TESTING)).items():
-        with pytest.raises(ConfigError, match=f"`{name}` is no setting of retraining; here it is "):
+        with pytest.raises(ConfigError, match=f"`{name}` is not a setting of retraining; here it is "):
             named_settings(plain, {name: value})
 
 

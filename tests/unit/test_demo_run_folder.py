@@ -50,7 +50,7 @@ def test_a_file_and_a_link_are_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     (tmp_path / "link").symlink_to(tmp_path / "demo")
     for name in ("file", "link"):
-        with pytest.raises(BadInput, match="no folder"), fresh(tmp_path / name):
+        with pytest.raises(BadInput, match="not a folder"), fresh(tmp_path / name):
             pass
     assert (tmp_path / "file").read_text() == "text"
     assert (tmp_path / "demo" / MARKER).is_file()

@@ -1,4 +1,4 @@
-"""Numbers held against the same season of the reference: a cycle is no drift any more, and it hides none."""
+"""Numbers held against the same season of the reference: a cycle is not drift any more, and it hides none."""
 
 from __future__ import annotations
 

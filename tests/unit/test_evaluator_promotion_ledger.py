@@ -289,7 +289,7 @@ def test_the_reverse_holdout_tells_the_causal_effect_of_a_promotion(make: Make) 
     assert found.gain == pytest.approx(before[out].mean() - mine[~out].mean(), abs=0.01)
     assert found.lower is not None
     assert found.lower > 0
-    assert entry.pairs == (~out).sum(), "who is held out is no pair"
+    assert entry.pairs == (~out).sum(), "who is held out is not a pair"
 
 
 def test_who_is_held_out_is_evidence_of_nothing_else(make: Make) -> None:

@@ -242,9 +242,9 @@ class TestReference:
     @pytest.mark.parametrize(
         ("target", "reason"),
         [
-            ("nan", "the target is no finite number"),
-            ("inf", "the target is no finite number"),
-            ("", "the target is no finite number"),
+            ("nan", "the target is not a finite number"),
+            ("inf", "the target is not a finite number"),
+            ("", "the target is not a finite number"),
             ("much", "'much' is not a number"),
         ],
     )

@@ -172,7 +172,7 @@ async def test_progress_is_written_only_after_the_acknowledgement(own, tmp_path:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"predictions": "x"}', '{"predictions": 99}', '{"other": 5}'])
 async def test_a_progress_file_that_means_nothing_starts_over(own, tmp_path: Path, content: str) -> None:
-    """99 is past the end: the file outlived the log that it speaks of, which was made anew."""
+    """99 is past the end: the file outlived the log that it speaks of, which was recreated."""
     writer, reader = own
     (tmp_path / "forwarded.json").write_text(content)
     before = lost(PREDICTIONS)

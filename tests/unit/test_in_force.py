@@ -123,7 +123,10 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "another pane": (
         {"drift": {"pane": 512}},
-        ["drift.pane: in force 256, configured 512; takes effect at the next start: the champion is then watched anew"],
+        [
+            "drift.pane: in force 256, configured 512; takes effect at the next start: "
+            "the champion is then watched from scratch"
+        ],
     ),
     "other features": (
         {"features": ["x1", "x2", "x4"]},
@@ -164,7 +167,7 @@ def test_an_overwritten_model_is_told_with_the_commands_that_bring_it_in(
     path = tmp_path / "config.yaml"
     skops.io.dump(small_experiment.classifier(2), tmp_path / "model.skops")
     assert lines(capsys, path) == [
-        "champion.model: in force v0001, configured model.skops, which is no version; never takes effect by itself: "
+        "champion.model: in force v0001, configured model.skops, which is not a version; never takes effect by itself: "
         f"make it a version with  gauntlet register CONFIG {tmp_path / 'model.skops'}  and challenge with it"
     ]
     assert shown(capsys, "register", path, tmp_path / "model.skops")[1] == ["v0002"]
@@ -211,7 +214,7 @@ def test_another_function_is_another_model(capsys: pytest.CaptureFixture[str], t
     path = changed(tmp_path, champion={"model": "builders.small_experiment:regressor"})
     (line,) = lines(capsys, path)
     assert line.startswith(
-        "champion.model: in force v0001, configured builders.small_experiment:regressor, which is no version"
+        "champion.model: in force v0001, configured builders.small_experiment:regressor, which is not a version"
     )
 
 

@@ -205,7 +205,7 @@ def test_rows_and_options_that_do_not_fit_are_refused_by_name(data: Any, options
 
 def test_a_target_that_is_no_number_and_other_classes_are_refused() -> None:
     model = LinearRegression().fit(TRAIN[["a"]], TRAIN.minutes)
-    with pytest.raises(BadInput, match=r"row 2 of minutes .*no finite number"):
+    with pytest.raises(BadInput, match=r"row 2 of minutes .*not a finite number"):
         compare(model, model, TEST.assign(minutes=TEST.minutes.mask(TEST.index == 2)), target="minutes")
     with pytest.raises(BadInput, match=r"row 0 of minutes .*beyond 1e\+150"):
         compare(model, model, TEST.assign(minutes=1e200), target="minutes")

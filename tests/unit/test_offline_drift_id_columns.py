@@ -119,7 +119,7 @@ def test_nothing_left_to_watch_is_refused_with_what_was_left_out() -> None:
     with pytest.raises(BadInput, match=r"no column is left .*; k: rises with the rows: a time or a counter"):
         gauntlet.drift(pd.DataFrame({"k": ORDERS}), pd.DataFrame({"k": ORDERS + 200}))
     lists = pd.DataFrame({name: [[1, 2]] * 60 for name in "abcde"})
-    with pytest.raises(BadInput, match=r"; a: the frame: column 'a' holds list<.* is no text; .*; and 2 more$"):
+    with pytest.raises(BadInput, match=r"; a: the frame: column 'a' holds list<.* is not text; .*; and 2 more$"):
         gauntlet.drift(lists, lists)
     with pytest.raises(BadInput, match="no column is left"):
         list(gauntlet.drift_stream(pd.DataFrame({"k": ORDERS}), 300).events())

@@ -170,7 +170,7 @@ def test_labels_that_miss_more_often_are_concept_drift_while_inputs_stand_still(
     accuracy = found.performance.metrics[0]
     assert (accuracy.name, accuracy.breached, accuracy.estimated) == ("accuracy", True, False)
     assert accuracy.reference == pytest.approx(0.9, abs=0.03)
-    assert {feature.name for feature in found.features} == {"a", "b", "c"}  # outcome columns are no features
+    assert {feature.name for feature in found.features} == {"a", "b", "c"}  # outcome columns are not features
     assert found.prediction is not None
     assert found.target is not None
 

@@ -74,10 +74,10 @@ def test_a_loss_on_a_paired_row_is_better_low() -> None:
     [
         (
             "x:median",
-            "metric 'x:median': 'median' is no kind; .*kinds mean, .*; the directions higher and lower; the roles",
+            "metric 'x:median': 'median' is not a kind; .*kinds mean, .*; the directions higher and lower; the roles",
         ),
-        ("x:p0", "'p0' is no kind"),
-        ("x:Lower", "'Lower' is no kind"),
+        ("x:p0", "'p0' is not a kind"),
+        ("x:Lower", "'Lower' is not a kind"),
         ("x:higher:lower", "'higher' and 'lower' are both a direction"),
         ("x:mean:p99", "'mean' and 'p99' are both a kind"),
         ("x:signal:primary", "both a role"),
@@ -89,11 +89,11 @@ def test_a_loss_on_a_paired_row_is_better_low() -> None:
         ("x:min=-1", "min '-1' is not a whole number"),
         ("", "a column comes first"),
         (":mean", "a column comes first"),
-        ("x:", "'' is no kind"),
+        ("x:", "'' is not a kind"),
         ("x:ratio", "ratio is written numerator/denominator:ratio"),
         ("x/", "ratio is written"),
         ("a/b/c", "ratio is written"),
-        ("x:mean@y", "is no kind"),
+        ("x:mean@y", "is not a kind"),
     ],
 )
 def test_a_metric_that_is_refused(text: str, message: str) -> None:

@@ -186,7 +186,7 @@ def test_a_taken_port_leads_to_another_one() -> None:
         with Unlucky() as tiny:
             assert tiny.port != taken
             assert tiny.ask()
-        assert not tiny.folder.exists()  # a draw lost to a stranger is no failure
+        assert not tiny.folder.exists()  # a draw lost to a stranger is not a failure
 
         Unlucky.draws += [taken] * 100
         with pytest.raises(PortTakenError) as caught, Unlucky():

@@ -19,11 +19,11 @@ def checked(capsys: pytest.CaptureFixture[str], path: Path, command: str = "chec
 REFUSED = {
     "a recall of no class": (
         {"guardrails": [{"metric": "recall", "label": 2, "margin": 0.1}]},
-        "guardrails: recall: 2 is no class of the model; there are 0, 1",
+        "guardrails: recall: 2 is not a class of the model; there are 0, 1",
     ),
     "a regime of no feature": (
         {"drift": {"regimes": ["x11"]}},
-        "drift.regimes: 'x11' is no feature of the model; did you mean 'x1'?; there are 'x1', 'x2', 'x3'",
+        "drift.regimes: 'x11' is not a feature of the model; did you mean 'x1'?; there are 'x1', 'x2', 'x3'",
     ),
     "a trainer that is not there": (
         {"retrain": {"trainer": "math:fit"}},
@@ -58,9 +58,9 @@ REFUSED = {
         "a module is named, not its file: write my.training:…",
     ),
     "a trainer of no module": ({"retrain": {"trainer": "fit"}}, "retrain.trainer must be module:function, not 'fit'"),
-    "a trainer that is no function": ({"retrain": {"trainer": "math:pi"}}, "math:pi is no function, but float"),
-    "a log that is no address": ({"log": "kafka://"}, "a Kafka log is kafka://host:port"),
-    "a state store that is no address": ({"state": "redis://localhost:port/0"}, "state: "),
+    "a trainer that is not a function": ({"retrain": {"trainer": "math:pi"}}, "math:pi is not a function, but float"),
+    "a log that is not an address": ({"log": "kafka://"}, "a Kafka log is kafka://host:port"),
+    "a state store that is not an address": ({"state": "redis://localhost:port/0"}, "state: "),
     "a data folder that is a file": ({"data": "taken"}, "cannot write to the data folder"),
     "a data folder below /proc": ({"data": "/proc/x"}, "/proc takes no folder: "),
     "a data folder below a file": ({"data": "taken/below"}, "taken is a file"),

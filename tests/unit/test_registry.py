@@ -1,4 +1,4 @@
-"""The embedded registry: whole versions or none, several processes at once, names that are no paths."""
+"""The embedded registry: whole versions or none, several processes at once, names that are not paths."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_a_sample_ratio_mismatch_pauses_with_its_p_value() -> None:
 
 
 def test_the_cause_named_for_a_pause_is_the_true_one() -> None:
-    """A small sample-ratio p value above the engine's level is no mismatch: labels are what is wrong here."""
+    """A small sample-ratio p value above the engine's level is not a mismatch: labels are what is wrong here."""
     labels = {"cause": VerdictCause.LABEL_ARRIVAL, "result": "invalid", "srm_p_value": 0.005, "at": 6 * DAY}
     assert named(control(0), look(**labels)) is None
 

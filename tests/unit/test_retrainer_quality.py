@@ -43,7 +43,7 @@ def test_only_what_is_worse_than_in_the_reference_counts() -> None:
     assert quality(half, schema(NUMBER), Reference(columns={"wind": [None, 2.0]})).score == 1.0
     assert quality(half, schema(NUMBER), Reference(columns={"wind": [None, 2.0, 2.0, 2.0]})).score == 0.875
     optional = rows(airport=["EWR", None, 5, "JFK"])
-    assert quality(optional, schema(TEXT), None).score == 0.875, "absent may be, a number is no text"
+    assert quality(optional, schema(TEXT), None).score == 0.875, "absent may be, a number is not text"
 
 
 def test_a_feature_that_is_gone_caps_it_and_outcomes_that_are_no_truth_count() -> None:

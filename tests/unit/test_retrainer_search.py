@@ -143,6 +143,6 @@ def test_what_is_odd_about_a_fit_is_said() -> None:
         long.n_iter_ = np.array([iterations])
         assert training.warnings(long) == told
     for calm in (LogisticRegression().fit(x, y), HistGradientBoostingClassifier(max_iter=100).fit(x, y)):
-        assert training.warnings(calm) == [], "a boosting round is no iteration towards a solution"
+        assert training.warnings(calm) == [], "a boosting round is not an iteration towards a solution"
     assert training.warnings(DummyClassifier().fit(x, y)) == []
     assert training.warnings(Regime()) == ["Regime has a spectral gap of 0.05, outside 0.1 to 0.5"]

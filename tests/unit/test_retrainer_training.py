@@ -1,4 +1,4 @@
-"""A successor from rows: the champion's kind fitted anew, or a clear word on why there is none."""
+"""A successor from rows: the champion's kind refitted, or a clear word on why there is none."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ SETTINGS = RetrainConfig(seed=1)
 
 
 class ByHand:
-    """A model that is no scikit-learn estimator."""
+    """A model that is not a scikit-learn estimator."""
 
     def predict_proba(self, rows: object) -> object:
         return np.array([[0.5, 0.5]])
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_model() -> None:
 @pytest.mark.parametrize(
     ("model", "labels", "trainer", "words"),
     [
-        (ByHand(), (0, 1), None, "no scikit-learn estimator.*retrain.trainer"),
+        (ByHand(), (0, 1), None, "not a scikit-learn estimator.*retrain.trainer"),
         (LogisticRegression(C=-1.0), (0, 1), None, "fitting LogisticRegression on 60 rows failed"),
         (LogisticRegression(), (0, 5), None, r"no example of \[5\]"),
         (LogisticRegression(), (0, 1), "no_such_module:train", "can't be imported"),

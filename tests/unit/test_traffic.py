@@ -72,7 +72,7 @@ def test_names_that_match_nothing_are_told_with_the_nearest(capsys: pytest.Captu
     assert noted(capsys, tmp_path) == [
         "segments: none of the latest 60 requests has 'contry'; did you mean 'country'?",
         "segments: none of the latest 60 requests has 'device'; they bring 'country'",
-        "features: the latest 60 requests bring 'x33', which is no feature of the model and is ignored; "
+        "features: the latest 60 requests bring 'x33', which is not a feature of the model and is ignored; "
         "did you mean 'x3'?",
     ]
     assert len(noted(capsys, tmp_path, segments=["country"])) == 1

@@ -1,4 +1,4 @@
-"""Points of the plots: ROC curves, and predicted against observed in bins of equally many rows."""
+"""Points for the plots: ROC curves, and predicted against observed values in bins of equally many rows."""
 
 from __future__ import annotations
 

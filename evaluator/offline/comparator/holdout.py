@@ -1,4 +1,4 @@
-"""The held-out rows: the truth, where each row belongs, and both models' outputs, read and predicted in chunks."""
+"""The held-out rows: true values, clusters and slices, and both models' outputs, read and predicted in chunks."""
 
 from __future__ import annotations
 

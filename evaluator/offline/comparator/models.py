@@ -1,4 +1,4 @@
-"""The two models of a comparison: loaded by the registry's loader, asked for answers in the same classes, and timed."""
+"""The two models of a comparison: loaded by the registry, asked for outputs in the same class order, and timed."""
 
 from __future__ import annotations
 

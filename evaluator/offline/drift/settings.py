@@ -50,7 +50,7 @@ class DriftFileSettings(PlainRecord):
         None,
     )
     time: str | None = column(
-        "when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z; it is no feature; gaps, disorder and "
+        "when each row was: seconds since 1970, or texts as 2026-01-31T12:00:00Z; never a feature; gaps, disorder and "
         "a clock that stands still are reported",
         None,
     )

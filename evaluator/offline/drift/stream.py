@@ -108,7 +108,7 @@ class DriftStream:
             )
 
     def _fit(self, rows: TableBatch) -> StreamReference:
-        """Without counters and identifiers, judged by all rows; a counter in even steps may begin anew."""
+        """Without counters and identifiers, judged by all rows; a counter in even steps may start over."""
         exclusions = {}
         for name, first in self._schema.stats.items():
             if name in rows.columns and first.exclusion() is not None:

@@ -1,7 +1,7 @@
 """Verdict on a whole table, and on consecutive slices of it: when it drifted.
 
 The rules are those of `evaluator.drift`, with the evidence that only a complete file has: significance over all
-features at once, a rise of the mean loss over all rows, and cells that can be no outcome. Rows are counted once, into
+features at once, a rise of the mean loss over all rows, and cells that can't be outcomes. Rows are counted once, into
 the last slice; when there are too many slices, neighbours are added up.
 """
 

@@ -38,7 +38,7 @@ _ARRIVAL = {
 _BALANCE = {
     "in order": "it is alike in both arms",
     "doubtful": "it may not be alike in both arms",
-    "broken": "it differs between the arms, so the arm has changed it: it is no covariate",
+    "broken": "it differs between the arms, so the arm has changed it: it is not a covariate",
 }
 
 

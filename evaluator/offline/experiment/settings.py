@@ -237,7 +237,7 @@ def _sort(token: str, text: str) -> str:
     except MetricError:
         hint = did_you_mean(token, [*NAMES, *ROLES, "higher", "lower"])
         raise SettingsError(
-            f"--metric {text!r}: {token!r} is no kind; {hint and hint + ' '}there are the kinds {', '.join(NAMES)}, "
+            f"--metric {text!r}: {token!r} is not a kind; {hint and hint + ' '}there are the kinds {', '.join(NAMES)}, "
             f"and p99 for a quantile; the directions higher and lower; the roles {', '.join(ROLES)}; margin=x and min=N"
         ) from None
     return "kind"

@@ -1,6 +1,6 @@
-"""Other policies on the same flights: the first model for ever, and refits that are deployed blindly, as by a cron job.
+"""Retraining policies for comparison on the same flights: keep the first model, or deploy refits blindly (cron job).
 
-A blind policy serves whatever is handed in, the demo's two broken models among it, until its next refit.
+A blind policy deploys every submitted model until its next refit, the demo's two broken ones included.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def fresh(folder: Path) -> Iterator[None]:
 
 def _refuse_foreign(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise BadInput(f"--run {folder}: this is no folder; name a new or empty one", code="bad_folder")
+        raise BadInput(f"--run {folder}: this is not a folder; name a new or empty one", code="bad_folder")
     if folder.is_dir() and not (folder / MARKER).is_file() and any(folder.iterdir()):
         raise BadInput(
             f"--run {folder}: a run deletes what is in its folder, and this one is not empty and was not made by a "

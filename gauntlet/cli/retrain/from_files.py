@@ -302,7 +302,7 @@ def _rows(read: TableRows, schema: Schema) -> JobRows:
 
 def _answers(schema: Schema, outputs: NDArray[np.float64]) -> pa.Array:
     """Outputs as a column of answers: numbers, the probability of the last of two classes, or labels; null where there
-    is no usable one."""
+    is not a usable one."""
     usable = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
     if schema.task is Task.REGRESSION or len(schema.classes) == 2:
         values = outputs if outputs.ndim == 1 else outputs[:, -1]

@@ -1,6 +1,6 @@
-"""`gauntlet retrain run`: from a champion and two files to whether a newly trained model takes its place.
+"""`gauntlet retrain run`: from a champion and two files to the decision whether a newly trained model replaces it.
 
-The answer goes to standard output and to the files that were asked for, what is under way and errors to standard error.
+The answer goes to standard output and to the requested files, progress and errors to standard error.
 """
 
 from __future__ import annotations
