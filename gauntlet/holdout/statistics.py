@@ -107,13 +107,15 @@ class Improvement:
         return sign * (after - before), sign * (ours - theirs)
 
 
-def change_in_words(metric: str, improvement: float, more: str = "") -> str:
-    """A sentence by how much a metric became better or worse."""
-    return f"{metric} {'gets worse' if improvement < 0 else 'improves'} by {abs(improvement):.4g}{more}"
+def change_in_words(metric: str, improvement: float, per: str = "", more: str = "") -> str:
+    """A sentence by how much a metric became better or worse, `per` what."""
+    if improvement == 0:
+        return f"{metric} stays the same{more}"
+    return f"{metric} {'gets worse' if improvement < 0 else 'improves'} by {abs(improvement):.4g}{per}{more}"
 
 
 def beside(improvement: float, asked: float, *, enough: bool) -> str:
     """The clause that holds an improvement against the one that was asked for."""
-    if improvement < 0 and not enough:
+    if improvement <= 0 and not enough:
         return f"where an improvement by {asked:g} is asked for"
     return f"{'at least' if enough else 'less than'} the {asked:g} asked for"

@@ -105,7 +105,7 @@ def _answer(
 ) -> tuple[bool, list[str]]:
     """Whether the rule accepts this improvement, and why. `worse`: the bound of the opposite; `throughout`: whether it
     is worse by more than the margin in every block; `margin`: the loss that `refresh` allows, in the metric's units."""
-    improves = change_in_words(metric, found.estimate, f" a row on {rows:,} held-out rows")
+    improves = change_in_words(metric, found.estimate, " a row", f" on {rows:,} held-out rows")
     over = f"at {confidence:.0%} confidence over {found.blocks} blocks"
     if rule is Rule.REFRESH:
         if worse is None or worse <= margin:

@@ -12,6 +12,7 @@ from sklearn import metrics as theirs
 
 from gauntlet.holdout.auc import AreaUnderCurve, concordant
 from gauntlet.holdout.metrics import HoldoutRows, names, statistic
+from gauntlet.holdout.statistics import beside, change_in_words
 from gauntlet.types import Task
 
 N, BLOCKS = 600, 12
@@ -129,3 +130,11 @@ def test_precision_of_what_is_never_predicted_is_zero_and_recall_of_what_never_o
 def test_r_squared_of_a_constant_truth_is_unknown() -> None:
     rows = HoldoutRows(Task.REGRESSION, (), np.full(8, 0.1), np.arange(8), 8)
     assert np.isnan(statistic("r2", np.arange(8.0), rows).evaluate(np.ones((1, 8)))[0])
+
+
+def test_a_change_is_told_in_words_also_where_there_is_none() -> None:
+    assert change_in_words("mse", 2.0, " a row", " on 9 rows") == "mse improves by 2 a row on 9 rows"
+    assert change_in_words("mse", -0.5, " a row", " on 9 rows") == "mse gets worse by 0.5 a row on 9 rows"
+    assert change_in_words("mse", 0.0, " a row", " on 9 rows") == "mse stays the same on 9 rows"
+    assert beside(0.0, 0.01, enough=False) == "where an improvement by 0.01 is asked for"
+    assert beside(0.0, 0.0, enough=True) == "at least the 0 asked for"
