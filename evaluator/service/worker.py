@@ -44,8 +44,8 @@ Records = list[tuple[str, Stored]]
 class WorkerSettings:
     """Batch sizes (records of a partition) and intervals (seconds) of the worker's loop."""
 
-    predictions: int = 2000
-    """About 0.1 s of work, so that a stop is never far away."""
+    predictions: int = 1000
+    """About 0.1 s of work with the scores of six challengers, which lie in few records: a stop is never far away."""
     outcomes: int = 5000
     gather: float = 0.05
     """After all there was is read: so long events come together, as a step costs as much as tens of them."""
