@@ -331,7 +331,9 @@ ROWS = [
     Cell(100, 0.1),
     *(Cell(2_000, world=world) for world in WORLDS),
     Cell(2_000, 0.1, delay=24.0),
-    Cell(2_000, 0.1, delay=168.0),
+    *(Cell(2_000, effect, delay=168.0) for effect in (0.1, 0.0)),
+    *(Cell(rate, world="day effects") for rate in (100_000, 10_000_000)),
+    Cell(10_000_000),
 ]
 """What people ask about."""
 
@@ -355,15 +357,15 @@ def every_cell() -> list[Cell]:
     ]
 
 
-def run(runs: int = 40, matrix: bool = False, refresh: bool = False, only: str = "") -> Iterator[str]:
+def run(runs: int = 40, matrix: bool = False, refresh: bool = False, only: str = "", every: int = 1) -> Iterator[str]:
     """matrix: all rates, worlds, challengers and tasks. refresh: successors under that rule. only: a part of a cell's
-    title."""
+    title. every: hours between looks."""
     cells = every_cell() if matrix else REFRESH if refresh else ROWS
-    yield f"{runs} rollouts a cell, all defaults\n{HEADER}"
+    yield f"{runs} rollouts a cell, all defaults, hours between looks: {every}\n{HEADER}"
     with ProcessPoolExecutor(2) as pool:
         for cell in cells:
             if only in cell.title:
-                yield line(cell, list(pool.map(partial(rollout, cell, config_of(cell)), range(runs))))
+                yield line(cell, list(pool.map(partial(rollout, cell, config_of(cell), every=every), range(runs))))
 
 
 if __name__ == "__main__":
