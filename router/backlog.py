@@ -59,7 +59,8 @@ class Backlog:
             source=service,
             text=f"the {service} has left {count:,} event{'s' * (count > 1)} unread: {what}",
             remedy=f"see that it runs: `gauntlet up` starts it again, and its output says why it ended; alone it "
-            f"starts with  gauntlet {service} CONFIG",
+            f"starts with  gauntlet {service} CONFIG. If it runs, its reports don't arrive: see whether the disk of "
+            "the state store is full",
             since=moment(oldest.at),
         )
 

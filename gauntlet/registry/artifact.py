@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from gauntlet.errors import BadInput, InvalidOutput, ModelUnusable
 from gauntlet.registry import model_files
 from gauntlet.registry.column_rows import ColumnRows
-from gauntlet.spelling import folded
+from gauntlet.spelling import folded, likely
 from gauntlet.structured_logging import get_logger
 from gauntlet.types import Label, Task
 
@@ -97,7 +97,10 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
         if self.task is Task.CLASSIFICATION:
             if self.class_index(value) is None:
                 known = ", ".join(map(repr, self.classes[:10]))
-                raise BadInput(f"{where}: {value!r} is none of the classes ({known})", code="unknown_class")
+                by_text = {str(label): label for label in self.classes}
+                meant = likely(value, by_text) if isinstance(value, str) else None
+                hint = "" if meant is None else f"; does it mean {by_text[meant]!r}?"
+                raise BadInput(f"{where}: {value!r} is none of the classes ({known}){hint}", code="unknown_class")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
             raise BadInput(f"{where}: the outcome of a regression is a finite number", code="wrong_type")
 

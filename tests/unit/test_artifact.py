@@ -235,6 +235,23 @@ class TestLabels:
             schema.check_label(value, "here")
         assert caught.value.code == "unknown_class"
 
+    @pytest.mark.parametrize(
+        ("classes", "value", "hint"),
+        [
+            (("bronze", "gold"), "Gold", "; does it mean 'gold'?"),
+            (("no", "yes"), "true", "; does it mean 'yes'?"),
+            ((0, 1), "1", "; does it mean 1?"),
+            (("bronze", "gold"), "silver", ""),
+            ((0, 1), 7, ""),
+        ],
+    )
+    def test_a_label_in_another_spelling_is_told_what_it_may_mean(
+        self, classes: tuple[Any, ...], value: Any, hint: str
+    ) -> None:
+        with pytest.raises(BadInput) as caught:
+            msgspec.structs.replace(SCHEMA, classes=classes).check_label(value, "here")
+        assert str(caught.value) == f"here: {value!r} is none of the classes ({', '.join(map(repr, classes))}){hint}"
+
     def test_of_numbers(self) -> None:
         schema = Schema(task=Task.REGRESSION, features=X3)
         for value in (0, -1.5, 10**300):

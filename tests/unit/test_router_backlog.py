@@ -76,6 +76,7 @@ async def test_a_service_that_leaves_events_unread_is_named_with_the_way_on(
     assert (one.code, one.severity, one.source) == ("evaluator_behind", "HIGH", "evaluator")
     assert one.text == "the evaluator has left 2 events unread: nothing is judged"
     assert "gauntlet evaluator CONFIG" in one.remedy
+    assert "the disk of the state store is full" in one.remedy  # then it runs, and can't say so
     assert one.since == datetime(2026, 11, 30, 11, 59, tzinfo=UTC)
     (other,) = (await problems(config, reader, {"at": NOON, "offsets": READ}, {"offsets": {}})).values()
     assert other.text == "the retrainer has left 1 event unread: no verdict is acted on"
