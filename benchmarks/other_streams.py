@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,16 @@ from threadpoolctl import threadpool_limits
 from benchmarks import header, main, progress, row
 from benchmarks.dated_streams import HISTORY, KINDS, REAL, Stream, drawn
 from benchmarks.renewal import DAY, Loop, Losses
+from benchmarks.triggered_jobs import TriggeredJobs, Versions, schema_of
 from evaluator.stats.score_process import Floats
 from gauntlet.config import Config
 from gauntlet.config.load import parse
+from gauntlet.events import Drift
 from gauntlet.losses import losses
 from gauntlet.types import Rule
 from retrainer.jobs import holdout_gate
+from retrainer.jobs.job_dir import Answer
+from retrainer.store import JobRecord
 
 ALL = 10_000
 """A window that is longer than any stream."""
@@ -49,24 +55,35 @@ class Season:
 
     stream: Stream
     models: dict[str, Any] = field(default_factory=dict)
-    _days: dict[tuple[str, int], Losses] = field(default_factory=dict)
+    _days: dict[tuple[str, int], tuple[Floats, Losses]] = field(default_factory=dict)
 
     def add(self, name: str, start: float, end: float, now: float, *, broken: bool = False) -> str:
         self.models[name] = self.stream.fitted(start, end, now, broken)
         return name
 
     def of_day(self, name: str, day: int) -> Losses:
-        """A model's losses on a day; only the latest days are kept."""
+        """A model's losses on a day."""
+        return self._of_day(name, day)[1]
+
+    def _of_day(self, name: str, day: int) -> tuple[Floats, Losses]:
+        """A model's answers and losses on a day; only the latest days are kept."""
         if (name, day) not in self._days:
             if len(self._days) > 200:
-                self._days = {key: each for key, each in self._days.items() if key[1] >= day - 2}
+                self._days = {key: each for key, each in self._days.items() if key[1] >= day - 8}
             rows = self.stream.between(day, day + 1)
-            known = self.stream.known[rows]
-            found = losses(
-                self.stream.task, self.stream.outputs(self.models[name], rows)[known], self.stream.y[rows][known]
-            )
-            self._days[name, day] = {key: _spread(known, each) for key, each in found.items()}
+            known, outputs = self.stream.known[rows], self.stream.outputs(self.models[name], rows)
+            found = losses(self.stream.task, outputs[known], self.stream.y[rows][known])
+            self._days[name, day] = outputs, {key: _spread(known, each) for key, each in found.items()}
         return self._days[name, day]
+
+    def outputs(self, name: str, rows: slice) -> Floats:
+        """A model's answers on rows of one day or of several."""
+        first, last = (int(self.stream.day[row]) for row in (rows.start, rows.stop - 1))
+        if last - first > 1:
+            return self.stream.outputs(self.models[name], rows)
+        start = self.stream.between(first, first + 1).start
+        whole = np.concatenate([self._of_day(name, day)[0] for day in range(first, last + 1)])
+        return whole[rows.start - start : rows.stop - start]
 
     def scores(self, name: str) -> Any:
         def of(rows: slice) -> Losses:
@@ -84,10 +101,12 @@ def _spread(known: Any, values: Floats) -> Floats:
     return found
 
 
-def config_of(stream: Stream) -> Config:
+def config_of(stream: Stream, *, schedule_only: bool = False) -> Config:
     horizon = f"{{outcome_horizon: {stream.delay:g}d}}" if stream.delay > 1.0 else "{}"
     text = f"experiment: bench\ntask: {stream.task}\nchampion: {{model: first.skops}}\nevidence: {horizon}\n"
-    return parse(text + f"retrain: {{schedule: {{every: {EVERY}d}}}}\n")
+    triggers = "{drift: {enabled: false}}" if schedule_only else "{}"
+    loader = "benchmarks.dated_streams:drawn"  # named only: jobs have the days before the first one that is served
+    return parse(text + f"retrain: {{schedule: {{every: {EVERY}d}}, loader: '{loader}', triggers: {triggers}}}\n")
 
 
 def blind(season: Season, every: int, window: int, *, broken: bool = False) -> Deployed:
@@ -112,11 +131,21 @@ def served(season: Season, metric: str, deployed: Deployed) -> Floats:
 
 @dataclass
 class Renewed:
-    """What the loop did: jobs whose model was refused by the gate, and the loop at the end."""
+    """What the loop did, and its jobs."""
 
     loop: Loop
-    refused: list[int]
-    offered: int
+    jobs: list[JobRecord]
+    drift: list[Drift]
+
+    @property
+    def refused(self) -> int:
+        """Jobs whose model was refused by the gate."""
+        return sum(job.accepted is False for job in self.jobs)
+
+    @property
+    def by_drift(self) -> int:
+        """Jobs that drift has asked for."""
+        return sum(job.trigger == "drift" for job in self.jobs)
 
     @property
     def deployed(self) -> Deployed:
@@ -132,43 +161,56 @@ class Renewed:
 
 
 def gauntlet(season: Season, config: Config) -> Renewed:
-    """The stream under the loop: a round each week, and one the day after a promotion was taken back."""
-    stream, retrain = season.stream, config.retrain
+    """The stream under the loop: jobs as the product's schedule and triggers ask for them."""
+    stream = season.stream
     loop = Loop(stream, config, "first", season.scores("first"), every=LOOK_HOURS)
-    horizon = float(config.evidence.outcome_horizon) / DAY
-    window = float(retrain.window) / DAY
-    held_out = float(retrain.validation + retrain.test) / DAY
-    saw: dict[str, float] = {"first": -1.0, "broken": BROKEN - horizon}
-    refused, back = [], 0
+    versions = Versions(schema_of(stream))
+    versions.add("first", HISTORY * DAY, stream.between(0, HISTORY).stop)
+
+    def work(job: JobRecord) -> Answer:
+        answer = trained(season, config, loop, versions, job)
+        if answer.version is not None:
+            recipe = job.recipe
+            loop.challenge(answer.version, season.scores(answer.version), job.created_at, Rule.REFRESH, recipe)
+        return answer
+
     ratio = loop.design.harm_blocks_per_block
-    for day in progress(range(HISTORY, stream.end), stream.name):
-        now = float(day * DAY)
-        asked = len(loop.taken_back) > back
-        back = len(loop.taken_back)
-        if asked or (day > HISTORY and (day - HISTORY) % EVERY == 0):
-            matured = day - horizon
-            first = max(matured - held_out, saw[loop.control.champion] + 1e-9)
-            older = season.add(f"gate {day}", matured - window, first, day)
-            held = stream.between(first, matured)
-            if passes_gate(season, config, loop.control.champion, older, held):
-                name = season.add(f"refit {day}", matured - window, matured, day)
-                saw[name] = matured
-                loop.challenge(name, season.scores(name), now, Rule.REFRESH, "default")
-            else:
-                refused.append(day)
-        if day == BROKEN:
-            loop.challenge("broken", season.scores("broken"), now, Rule.REFRESH, "broken")
-        for part in range(ratio):
-            loop.block(day * ratio + part)
-    return Renewed(loop, refused, len(range(HISTORY + EVERY, stream.end, EVERY)))
+    with TemporaryDirectory() as folder:
+        jobs = TriggeredJobs(stream, config, loop, versions, season.outputs, work, Path(folder))
+        for day in progress(range(HISTORY, stream.end), stream.name):
+            if day == BROKEN:
+                versions.add("broken", (BROKEN - float(config.evidence.outcome_horizon) / DAY) * DAY, 0)
+                loop.challenge("broken", season.scores("broken"), float(day * DAY), Rule.REFRESH, "broken")
+            for part in range(ratio):
+                loop.block(day * ratio + part)
+                jobs.block(day * ratio + part)
+        return Renewed(loop, jobs.jobs, jobs.drift)
+
+
+def trained(season: Season, config: Config, loop: Loop, versions: Versions, job: JobRecord) -> Answer:
+    """What a job does: a model without the newest rows through the gate, then one of all rows, registered."""
+    stream, retrain, now = season.stream, config.retrain, job.created_at / DAY
+    matured = now - float(config.evidence.outcome_horizon) / DAY
+    begin = matured - float(retrain.window) / DAY
+    saw = (versions.get(job.champion).data_to or 0.0) / DAY
+    first = max(matured - float(retrain.validation + retrain.test) / DAY, saw + 1e-9)
+    held = stream.between(first, matured)
+    if stream.known[held].sum() < retrain.min_data_points:
+        return Answer(error="not enough labelled rows are held out")
+    gate, name = season.add(f"gate {job.id}", begin, first, now), f"refit {job.id}"
+    if not passes_gate(season, config, job.champion, gate, held):
+        return Answer()
+    season.add(name, begin, matured, now)
+    train = stream.between(begin, first)
+    versions.add(name, matured * DAY, held.stop - train.start)
+    versions.refer(name, stream, config.metric, train, held, season.outputs(gate, held))
+    return Answer(accepted=True, version=name)
 
 
 def passes_gate(season: Season, config: Config, champion: str, challenger: str, rows: slice) -> bool:
     """The holdout gate on these rows, as a job asks it."""
     stream, retrain = season.stream, config.retrain
     known = stream.known[rows]
-    if known.sum() < retrain.min_data_points:
-        return False
     theirs, ours = (stream.outputs(season.models[name], rows)[known] for name in (champion, challenger))
     return holdout_gate.compare(
         config.metric,
@@ -206,10 +248,10 @@ def reaction(season: Season, metric: str, deployed: Deployed) -> str:
     return ", ".join(found)
 
 
-def line(name: str, seed: int) -> str:
+def line(name: str, seed: int, schedule_only: bool = False) -> str:
     """A stream's line of the table."""
     stream = drawn(name, seed)
-    season, config = Season(stream), config_of(stream)
+    season, config = Season(stream), config_of(stream, schedule_only=schedule_only)
     season.add("first", 0, HISTORY, HISTORY)
     season.add("broken", BROKEN - 60, BROKEN, BROKEN, broken=True)
     metric = config.metric
@@ -222,7 +264,8 @@ def line(name: str, seed: int) -> str:
     gain = means["first"] - best
     share = f"{(means['first'] - ours) / gain:.0%}" if gain > 0.01 * best else "–"
     back = f", {len(run.loop.taken_back)} taken back" if run.loop.taken_back else ""
-    gate = f", {len(run.refused)} refused" if run.refused else ""
+    gate = f", {run.refused} refused" if run.refused else ""
+    drift = f", {run.by_drift} by drift" if run.by_drift else ""
     answered = run.loop.answered.get("broken", 0.0)
     days = " / ".join(
         reaction(season, metric, how) for how in (run.deployed, policies["7 d, 60 d"], policies["30 d, all"])
@@ -235,7 +278,7 @@ def line(name: str, seed: int) -> str:
         _figure(shipped),
         f"**{_figure(ours)}**",
         share,
-        f"{len(run.loop.promoted)} of {run.offered}{back}{gate}",
+        f"{len(run.loop.promoted)} of {len(run.jobs)}{drift}{back}{gate}",
         f"{run.loop.end('broken')}{f', answered {answered:,.0f}' if answered else ''}",
         days if stream.changes else "",
     )
@@ -250,8 +293,8 @@ def _figure(value: float) -> str:
     return f"{value:.4f}" if value < 10 else f"{value:.2f}"
 
 
-def lines(only: str = "", seed: int = 1) -> Iterator[str]:
-    """only: a part of the stream's name; seed: of the draws."""
+def lines(only: str = "", seed: int = 1, schedule_only: bool = False) -> Iterator[str]:
+    """only: a part of the stream's name; seed: of the draws; schedule_only: without the drift trigger."""
     threadpool_limits(1)  # the models are small: their threads only wait for one another
     names: Sequence[str] = [name for name in (*KINDS, *REAL) if only in name]
     titles = ["stream", "rows a day", "labels after", "first for ever", *(f"blind, {key}" for key in BLIND)]
@@ -259,7 +302,7 @@ def lines(only: str = "", seed: int = 1) -> Iterator[str]:
     titles += ["the broken one", "days until better: Gauntlet / 7 d, 60 d / 30 d"]
     yield header(*titles)
     for name in names:
-        yield line(name, seed)
+        yield line(name, seed, schedule_only)
 
 
 if __name__ == "__main__":

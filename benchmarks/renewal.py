@@ -28,7 +28,7 @@ from evaluator.stats import PairedSums
 from evaluator.stats.score_process import Floats, Ints
 from gauntlet.config import Config
 from gauntlet.config.evidence import MIN_CYCLES
-from gauntlet.events import Evaluation
+from gauntlet.events import Drift, Evaluation, Health
 from gauntlet.rollout import Command, Ended, Rollout, begin
 from gauntlet.transitions import apply
 from gauntlet.types import CHALLENGER, CHAMPION, Rule, Task
@@ -80,6 +80,10 @@ class Loop:
         self.served = np.full(len(rows.day), np.nan)
         self.promoted: list[tuple[float, str]] = []
         self.taken_back: list[tuple[float, str]] = []
+        self.drift: list[Drift] = []
+        """The champion's drift events, where somebody watches it."""
+        self.told: list[Health] = []
+        """The champion's health, for triggers that go by it."""
         self.answered: dict[str, float] = defaultdict(float)
         """Requests that a challenger answered on the ramp."""
         self._ended: dict[str, Ended] = {}
@@ -220,7 +224,8 @@ class Loop:
             if self._is_too_young(rollout, len(known.blocks)):
                 continue
             if state.planned(self.design, known, last):
-                self._act(rollout, evaluate(self.design, rollout.id, known, state, last, {}, self.task), now)
+                look = evaluate(self.design, rollout.id, known, state, last, {}, self.task, self.drift)
+                self._act(rollout, look, now)
 
     def _is_too_young(self, rollout: Rollout, blocks: int) -> bool:
         """Whether no side of a successor's test can speak yet, so that a look is not worth its time."""
@@ -240,6 +245,7 @@ class Loop:
         """The bake and the ledger, once a day."""
         control = self.control
         for health in self._health.due(control.champion, self._blocks, self._worth, first_open, {}):
+            self.told.append(health)
             command = decide(self.control, health, self.config, now)
             if command is None:
                 continue

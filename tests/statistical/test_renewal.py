@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
-from benchmarks.dated_streams import drawn
-from benchmarks.other_streams import config_of
+from benchmarks.dated_streams import HISTORY, Stream, drawn
+from benchmarks.other_streams import Renewed, Season, config_of, gauntlet
 from benchmarks.renewal import DAY, Loop, Losses, Scores
 from evaluator.stats.score_process import Floats
 from gauntlet.config.load import parse
-from gauntlet.types import Rule
+from gauntlet.types import Rule, Task
 
 CONFIG = parse("experiment: t\ntask: regression\nchampion: {model: first.skops}\n")
 
@@ -83,3 +84,28 @@ def test_the_benchmarks_settings_are_the_defaults() -> None:
     assert found.refresh == CONFIG.refresh
     assert found.evidence == CONFIG.evidence
     assert float(found.retrain.schedule.every) == 7 * DAY
+
+
+def broken_on(change: int, *, schedule_only: bool = False) -> Renewed:
+    """A week and a half of 800 rows a day, whose one feature means the opposite from the day `change` on."""
+    days = HISTORY + 11
+    rng = np.random.default_rng(5)
+    day = np.sort(rng.random(800 * days)) * days
+    x = rng.normal(size=(len(day), 2))
+    y = (np.where(day < change, x[:, 0], -x[:, 0]) + 0.3 * rng.normal(size=len(day)) > 0).astype(float)
+    rows = (day, day + 1 / 24, x, y)
+    stream = Stream("t", Task.CLASSIFICATION, *rows, 1 / 24, [float(change)], model=LogisticRegression)
+    season = Season(stream)
+    season.add("first", 0, HISTORY, HISTORY)
+    return gauntlet(season, config_of(stream, schedule_only=schedule_only))
+
+
+def test_jobs_start_by_the_schedule_and_by_the_drift_that_the_outcomes_show() -> None:
+    calm, alone, both = (broken_on(HISTORY + 30), broken_on(HISTORY + 9, schedule_only=True), broken_on(HISTORY + 9))
+    assert [round(job.created_at / DAY) for job in calm.jobs] == [HISTORY + 7], "nothing has changed yet"
+    assert not calm.drift
+    assert {job.trigger for job in alone.jobs} == {"schedule"}
+    (job,) = [each for each in both.jobs if each.trigger == "drift"]
+    opened = both.drift[0]
+    assert (opened.event, opened.severity, opened.root_cause) == ("open", "HIGH", "concept")
+    assert HISTORY + 9 < opened.at / DAY <= job.created_at / DAY < HISTORY + 9.5
