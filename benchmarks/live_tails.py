@@ -1,7 +1,9 @@
-"""How often the running evaluator calls a challenger better whose mean is the champion's and whose tail is another.
+"""How often the running evaluator calls a challenger better, or worse, whose mean is the champion's and whose tail is
+another.
 
 The laws are those of `benchmarks.tails`; evidence is judged once a day by hours, quarters and days, with all defaults.
-Then what that costs where a challenger is better: the share that wins, and the mean day, 1 after the plan for the rest.
+Then what that costs where a challenger is better, or worse: the share that is called so, and the mean day, 1 after the
+plan for the rest.
 Invariant: seeded, so that the same options print the same table.
 """
 
@@ -17,7 +19,7 @@ from benchmarks import header, main, row
 from benchmarks.tails import EQUAL, Law
 from evaluator.service.design import RolloutPlan, evaluation_design
 from evaluator.stats.cluster_robust import HARM_SCALES, WIN_SCALES, weakest
-from evaluator.stats.panel import BETTER, ArmTotals, States, decide
+from evaluator.stats.panel import BETTER, WORSE, ArmTotals, States, decide
 from evaluator.stats.tails import Tails
 from gauntlet.config import load as configs
 
@@ -25,9 +27,15 @@ Floats = np.ndarray
 
 HOURS: Final = 24
 SHARE: Final = 0.1
-FIRST_LOOK: Final = 5
-"""Whole days before a win."""
-TAILS: Final = ("normal, lognormal(1.5)", "normal, lognormal(1)", "normal, Pareto(1.5)", "even .995, disaster")
+FIRST_LOOK: Final = 2
+"""Whole days before harm; a win waits for five."""
+TAILS: Final = (
+    "normal, lognormal(1.5)",
+    "normal, lognormal(1)",
+    "normal, Pareto(1.5)",
+    "normal, Pareto(1.8)",
+    "even .995, disaster",
+)
 
 BETTER_BY_A_TENTH: Final[dict[str, Law]] = {
     "normal": Law(lambda rng, n: rng.standard_normal(n), lambda rng, n: rng.standard_normal(n) - 0.14),
@@ -117,13 +125,14 @@ def nothing_known(arms: Floats) -> Tails:
     return Tails.of_two_moments(arms[:, :, :3])
 
 
-def wins(sums: Sums, plan: RolloutPlan, days: int) -> float:
-    """The share of runs whose evidence crosses the win boundary by the end of its plan, before that of harm."""
-    return float((won_on(sums, plan, days, Tails.of_sums) <= days).mean())
+def called(sums: Sums, plan: RolloutPlan, days: int, side: float = BETTER) -> float:
+    """The share of runs that end on that side, BETTER or WORSE, by the end of their plan."""
+    return float((called_on(sums, plan, days, side, Tails.of_sums) <= days).mean())
 
 
-def won_on(sums: Sums, plan: RolloutPlan, days: int, tails: Callable[[Floats], Tails]) -> Floats:
-    """The day on which each run wins, the one after its plan where it does not. tails: of the sums so far."""
+def called_on(sums: Sums, plan: RolloutPlan, days: int, side: float, tails: Callable[[Floats], Tails]) -> Floats:
+    """The day on which each run ends on that side, the one after its plan where it does not. tails: of the sums so
+    far."""
     test, runs = plan.primary, len(sums.rows)
     first = np.full(runs, days + 1.0)
     states, margin, horizon = States.start(test, runs), np.zeros(runs), np.full(runs, test.horizon)
@@ -135,24 +144,30 @@ def won_on(sums: Sums, plan: RolloutPlan, days: int, tails: Callable[[Floats], T
         support = weakest(WIN_SCALES, scales, margin=margin, sign=1.0)
         against = weakest(HARM_SCALES, scales, margin=margin, sign=-1.0)
         states, _ = decide(states, support, totals, against, totals, test)
-        first = np.where(states.stops.crossed == BETTER, np.minimum(first, day), first)
-    return np.where(states.stops.crossed == BETTER, first, days + 1.0)
+        first = np.where(states.stops.crossed == side, np.minimum(first, day), first)
+    return np.where(states.stops.crossed == side, first, days + 1.0)
 
 
 def run(runs: int = 200, seed: int = 8) -> Iterator[str]:
-    yield f"False wins, one side at .025, all defaults; {runs} rollouts a cell.\n"
-    yield header("equal means: champion, challenger", *(traffic.title for traffic in CELLS))
-    for name in TAILS:
-        yield row(name, *(f"{wins(*drawn_of(EQUAL[name], traffic, runs, seed)):.3f}" for traffic in CELLS))
+    yield f"All defaults, {runs} rollouts a cell; in brackets what two moments of each arm would call.\n"
     pairs = [traffic for traffic in CELLS if traffic.form == "paired"]
-    yield "\n" + header("better by a tenth", *(f"{traffic.title}: asked, not asked" for traffic in pairs))
-    for name, law in BETTER_BY_A_TENTH.items():
-        found = []
-        for traffic in pairs:
-            sums, plan, days = drawn_of(law, traffic, runs, seed)
-            asked, unasked = (won_on(sums, plan, days, tails) for tails in (Tails.of_sums, nothing_known))
-            found.append(", ".join(f"{(each <= days).mean():.3f} / {each.mean():.2f}" for each in (asked, unasked)))
-        yield row(name, *found)
+    for side, word, turned in ((BETTER, "better", lambda law: law), (WORSE, "worse", Law.mirrored)):
+        yield header(f"equal means, called {word}", *(traffic.title for traffic in CELLS))
+        for name in TAILS:
+            found = [_both(turned(EQUAL[name]), traffic, runs, seed, side) for traffic in CELLS]
+            yield row(name, *(f"{a[0]:.3f} ({b[0]:.3f})" for a, b in found))
+        yield "\n" + header(f"{word} by a tenth: share / mean day", *(traffic.title for traffic in pairs))
+        for name, law in BETTER_BY_A_TENTH.items():
+            found = [_both(turned(law), traffic, runs, seed, side) for traffic in pairs]
+            yield row(name, *("{:.3f} / {:.2f} ({:.3f} / {:.2f})".format(*a, *b) for a, b in found))
+        yield ""
+
+
+def _both(law: Law, traffic: Traffic, runs: int, seed: int, side: float) -> list[tuple[float, float]]:
+    """The share of runs that end on that side, and their mean day, with and without asking about tails."""
+    sums, plan, days = drawn_of(law, traffic, runs, seed)
+    found = [called_on(sums, plan, days, side, tails) for tails in (Tails.of_sums, nothing_known)]
+    return [(float((each <= days).mean()), float(each.mean())) for each in found]
 
 
 if __name__ == "__main__":

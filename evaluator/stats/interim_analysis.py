@@ -134,7 +134,7 @@ def advance(
     less information than at the last look.
     """
     coarse = Panel.from_blocks(blocks, plan, tails)
-    finer = None if harm_blocks is None else Panel.from_blocks(harm_blocks, plan)
+    finer = None if harm_blocks is None else Panel.from_blocks(harm_blocks, plan, tails)
     cells, looks = panel.advance(state.cells, coarse, plan, finer)
     return _answer(state, cells, looks, coarse.totals, blocks if harm_blocks is None else harm_blocks, plan)
 
@@ -158,7 +158,7 @@ def advance_at_scales(
     against = weakest(
         scales, [rows_of(blocks)[None] for blocks in harm], margin=margin, sign=-1.0, intraclass=plan.intraclass
     )
-    totals, harm_totals = Panel.from_blocks(win[0], plan, tails).totals, Panel.from_blocks(harm[0], plan).totals
+    totals, harm_totals = (Panel.from_blocks(side[0], plan, tails).totals for side in (win, harm))
     cells, looks = panel.decide(state.cells, support, totals, against, harm_totals, plan)
     return _answer(state, cells, looks, totals, harm[0], plan)
 
@@ -176,7 +176,8 @@ def _answer(
     look = _look(after, looks, (champion, challenger), plan)
     final = plan.mode == "group-sequential" and look.information_fraction >= 1.0 and not waiting
     look = replace(look, final=final)
-    return after, replace(look, reasons=tuple(_reasons(look, plan, waiting)))
+    held = win.tails.lacking_for_harm(0) if looks.harm_held[0] and win.tails is not None else None
+    return after, replace(look, reasons=tuple(_reasons(look, plan, waiting, held)))
 
 
 def _look(state: State, looks: Looks, arms: tuple[Arm, Arm], plan: Plan) -> Look:
@@ -246,7 +247,7 @@ def too_little(champion: int, challenger: int, n_blocks: int, plan: Plan, sign: 
     return f"{n_blocks} of at least {plan.min_blocks_win if sign > 0.0 else plan.min_blocks_harm} blocks are closed"
 
 
-def _reasons(look: Look, plan: Plan, waiting: str | None) -> list[str]:
+def _reasons(look: Look, plan: Plan, waiting: str | None, held: str | None) -> list[str]:
     share = f"{look.information_fraction:.0%} of the planned evidence"
     null = f"−{plan.margin:g}" if plan.margin else "0"
     reasons = []
@@ -264,6 +265,8 @@ def _reasons(look: Look, plan: Plan, waiting: str | None) -> list[str]:
         reasons.append(f"not decided: z = {look.z:.2f} between the bounds {harm} (worse) and {win} (better) at {share}")
     if waiting:
         reasons.append(f"not enough for better yet: {waiting}")
+    if held:
+        reasons.append(f"not enough for worse yet: {held}")
     if plan.clustered:
         reasons.append(
             f"{look.n_blocks} blocks, skewness {look.skewness:.2f}; correlation {look.autocorrelation:.2f} of "

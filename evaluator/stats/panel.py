@@ -166,7 +166,8 @@ class Looks:
     support, harm: the evidence of the win side and of the harm side. shown: what effect, variance and blocks are
     reported from, the win side's where there is any. effect: that of `shown`, which takes each row by the champion's
     mean before it, within what a difference of these outcomes can be. ready_win, ready_harm: the sides that could be
-    crossed; bounds are infinite elsewhere. p_win, p_harm: the running one-sided p values.
+    crossed; bounds are infinite elsewhere. harm_held: harm that its bound alone would call, and a tail holds. p_win,
+    p_harm: the running one-sided p values.
     """
 
     shown: Evidence
@@ -175,6 +176,7 @@ class Looks:
     harm: Evidence
     ready_win: Bools
     ready_harm: Bools
+    harm_held: Bools
     z: Floats
     bound_win: Floats
     bound_harm: Floats
@@ -229,7 +231,11 @@ def decide(
     ready_win = ready(totals, support, few_win, plan, 1.0) & ready_harm
 
     z_win, z_harm = few_win.z(support, 1.0), few_harm.z(against, -1.0)
-    bound_harm, harm = states.harm.look(against.information / harm_totals.horizon, z_harm, against.variance, ready_harm)
+    more = np.where(few_harm.two_kinds, 1.0, 1.0 if harm_totals.tails is None else harm_totals.tails.harm_factor)
+    t_harm = against.information / harm_totals.horizon
+    bound_harm, harm = states.harm.look(t_harm, z_harm / more, against.variance, ready_harm)
+    held = ready_harm & (z_harm >= bound_harm) & (z_harm < more * bound_harm)
+    bound_harm = more * bound_harm
     bound_win, win = states.win.look(support.information / totals.horizon, z_win, support.variance, ready_win)
     # Limits hold at all looks at once: where this look has none, the last one's stands.
     lower, upper = few_win.limit(support, bound_win, 1.0), few_harm.limit(against, bound_harm, -1.0)
@@ -254,6 +260,7 @@ def decide(
         harm=against,
         ready_win=ready_win,
         ready_harm=ready_harm,
+        harm_held=held,
         z=np.where(shown.t >= 0.0, z_win if shown is support else few_win.z(shown, 1.0), -z_harm),
         bound_win=np.where(ready_win, bound_win, np.inf),
         bound_harm=np.where(ready_harm, bound_harm, np.inf),

@@ -14,7 +14,11 @@ windfall of the champion. No test can exclude what nobody has seen, so a win wai
   outcomes, so that no few outcomes make up most of it, and the spread is not small beside the effect; or the arm has
   `RARE` outcomes, of which one that comes once in a hundred would be among them with probability .98.
 
-Invariant: harm never waits for a tail; what is asked depends on outcomes so far alone.
+Harm rests on the other side: a rare windfall of the challenger, a rare disaster of the champion that it avoids. So the
+same skewness, of that side, holds harm until there are `RARE` outcomes, and from then on harm that is not clear: below
+`CLEAR` times its bound. So does an arm that hardly varies. What is bounded is not asked, nor is the gross-harm watch.
+
+Invariant: what is asked depends on outcomes so far alone.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ FEW_MORE_SKEWNESS: Final = 0.02
 FEW: Final = 300.0
 LEAST_EFFECTIVE: Final = 12.0
 RARE: Final = 400.0
+# Evidence of harm beyond its bound by this factor is not undone by gains like those seen.
+CLEAR: Final = 1.5
 # An arm with a smaller part of the estimate's variance does not have a tail that matters to it.
 LEAST_PART: Final = 0.05
 # An arm's standard deviation that is a smaller part of the effect than this says nothing of its tail.
@@ -71,13 +77,14 @@ class PowerSums:
 @dataclass(frozen=True, eq=False)
 class Tails:
     """Central moments of each cell's arms, shape (cells, 2) each, columns champion and challenger. n is 0 where there
-    is no such arm (pairs have differences alone, as the challenger's)."""
+    is no such arm (pairs have differences alone, as the challenger's). harm_asked: whether harm is asked for them."""
 
     n: Floats
     mean: Floats
     variance: Floats
     third: Floats
     fourth: Floats
+    harm_asked: bool = True
 
     @classmethod
     def of_sums(cls, sums: Floats) -> Tails:
@@ -94,12 +101,12 @@ class Tails:
     @classmethod
     def of_two_moments(cls, arms: Floats) -> Self:
         """The tails from (n, Σ Y, Σ Y²) of each arm, shape (cells, 2, 3), where no more was kept: as if outcomes were
-        normal, so that only an arm that hardly varies has not shown its spread."""
+        normal, so that only an arm that hardly varies has not shown its spread. Harm is not asked."""
         n, total, squares = np.moveaxis(arms, 2, 0)
         mean = total / np.maximum(n, 1.0)
         second = squares / np.maximum(n, 1.0)
         variance = np.where(second - mean**2 > 1e-12 * second, second - mean**2, 0.0)
-        return cls(n, mean, variance, np.zeros_like(n), 3.0 * variance**2)
+        return cls(n, mean, variance, np.zeros_like(n), 3.0 * variance**2, harm_asked=False)
 
     @classmethod
     def of_arms(cls, champion: TailSums, challenger: TailSums) -> Self:
@@ -112,50 +119,79 @@ class Tails:
     def skewness(self) -> Floats:
         """Skewness from the tails that would take a win away, of the estimated effect or of one arm's mean, whichever
         is larger; shape (cells,), at least 0."""
+        return self._skewness(1.0)
+
+    def _skewness(self, sign: float) -> Floats:
+        """As `skewness`, of the tails that would take a win (sign 1) or harm (−1) away."""
         n = np.maximum(self.n, 1.0)
         noise = self.variance / n
         total = noise.sum(axis=1)
-        made = np.maximum(self.third * [1.0, -1.0], 0.0) / (n * n)
+        third = sign * self.third * [1.0, -1.0]
+        made = np.maximum(third, 0.0) / (n * n)
         varies = self.variance > 0.0
-        own = np.divide(self.third * [1.0, -1.0], self.variance**1.5, out=np.zeros_like(noise), where=varies)
+        own = np.divide(third, self.variance**1.5, out=np.zeros_like(noise), where=varies)
         beyond = np.maximum(own, 0.0) - np.maximum(-own, 0.0)[:, ::-1]
         alone = np.where(noise > LEAST_PART * total[:, None], beyond / np.sqrt(n), 0.0)
         found: Floats = np.maximum(ratio(made.sum(axis=1), total**1.5), alone.max(axis=1))
         return found
 
     @property
+    def _smaller(self) -> Floats:
+        """Outcomes of the smaller arm, of pairs the pairs."""
+        least: Floats = np.where(self.n > 0.0, self.n, np.inf).min(axis=1)
+        return least
+
+    @property
     def most_skewness(self) -> Floats:
         """What the skewness may be, shape (cells,)."""
-        least = np.where(self.n > 0.0, self.n, np.inf).min(axis=1)
-        most: Floats = MOST_SKEWNESS + FEW_MORE_SKEWNESS * np.minimum(1.0, FEW / least)
+        most: Floats = MOST_SKEWNESS + FEW_MORE_SKEWNESS * np.minimum(1.0, FEW / self._smaller)
         return most
+
+    @property
+    def even(self) -> Bools:
+        """Arms, shape (cells, 2), whose outcomes are too few and vary too little beside the effect to show a tail."""
+        effect = np.abs(self.mean[:, 1] - self.mean[:, 0])[:, None]
+        found: Bools = (self.n > 0.0) & (self.n < RARE) & (np.sqrt(self.variance) < LEAST_SPREAD * effect)
+        return found
 
     @property
     def unseen(self) -> Bools:
         """Arms, shape (cells, 2), that have not shown their spread."""
         bulk = self.variance**2 * self.n
         effective = np.divide(bulk, self.fourth, out=np.zeros_like(bulk), where=self.fourth > 0.0)
-        effect = np.abs(self.mean[:, 1] - self.mean[:, 0])[:, None]
-        small = (effective < LEAST_EFFECTIVE) | (np.sqrt(self.variance) < LEAST_SPREAD * effect)
-        return (self.n > 0.0) & (self.n < RARE) & small
+        return self.even | (self.n > 0.0) & (self.n < RARE) & (effective < LEAST_EFFECTIVE)
 
     @property
     def shown(self) -> Bools:
         """Cells whose tails are known well enough for a win, shape (cells,)."""
         return (self.skewness <= self.most_skewness) & ~self.unseen.any(axis=1)
 
+    @property
+    def harm_factor(self) -> Floats:
+        """By what harm's bound is multiplied, shape (cells,): 1 where the tails that would take it away are shown."""
+        if not self.harm_asked:
+            return np.ones(len(self.n))
+        long = self._skewness(-1.0) > self.most_skewness
+        waits = self.even.any(axis=1) | long & (self._smaller < RARE)
+        return np.where(waits, np.inf, np.where(long, CLEAR, 1.0))
+
     def lacking(self, cell: int) -> str | None:
         """What a cell's win still waits for; None where its tails are shown."""
-        if self.shown[cell]:
-            return None
+        return None if self.shown[cell] else self._lacking(cell, 1.0, self.unseen)
+
+    def lacking_for_harm(self, cell: int) -> str:
+        """What a cell's harm still waits for, where `harm_factor` is above 1."""
+        return self._lacking(cell, -1.0, self.even)
+
+    def _lacking(self, cell: int, sign: float, unseen: Bools) -> str:
         who = ("champion", "challenger")
-        for arm in np.flatnonzero(self.unseen[cell]).tolist():
+        for arm in np.flatnonzero(unseen[cell]).tolist():
             n = self.n[cell, arm]
             return (
                 f"the {who[arm]}'s {n:.0f} outcomes vary too little, or too few of them, to show what its mean rests "
                 f"on; {RARE:.0f} do"
             )
-        rest, most = float(self.skewness[cell]), float(self.most_skewness[cell])
+        rest, most = float(self._skewness(sign)[cell]), float(self.most_skewness[cell])
         more = float(self.n[cell, 1]) * (rest / most) ** 2
         return (
             f"rare outcomes far out, on the side that would take it away, make much of the mean (skewness {rest:.2f} "

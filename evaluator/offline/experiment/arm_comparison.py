@@ -132,7 +132,8 @@ def _comparison(
         skewness=float(evidence.skewness[index]) * cell.sign if clustered else None,
         history=tuple(results.history[index]),
     )
-    reasons = _reasons(experiment, one, _lacking(experiment, results, key, index))
+    held = Tails.of_sums(cell.powers.sums[None]).lacking_for_harm(0) if results.last.harm_held[index] else None
+    reasons = _reasons(experiment, one, _lacking(experiment, results, key, index), held)
     if contradictory:
         reasons.append(
             "no interval: the limits of the looks that counted and the effect over all rows contradict each other"
@@ -167,8 +168,8 @@ def _decided(one: ArmComparison, reasons: list[str], alpha: float, family: int) 
     return replace(one, verdict=verdict, reasons=tuple(reasons))
 
 
-def _reasons(experiment: Experiment, one: ArmComparison, waits: str | None) -> list[str]:
-    """waits: why better, or anything, can't be said yet."""
+def _reasons(experiment: Experiment, one: ArmComparison, waits: str | None, held: str | None) -> list[str]:
+    """waits: why better, or anything, can't be said yet; held: why worse can't."""
     if not one.looks:
         return [f"no answer yet, because {waits}"]
     reasons, null = [], f"a margin of {one.margin:g}" if one.margin else "no effect"
@@ -187,8 +188,7 @@ def _reasons(experiment: Experiment, one: ArmComparison, waits: str | None) -> l
             else f"in {one.looks} {'look' if one.looks == 1 else 'looks'}"
         )
         reasons.append(f"inconclusive: z = {one.z or 0.0:.2f} crossed no boundary {looks}")
-        if waits is not None:
-            reasons.append(f"not enough for better yet: {waits}")
+        reasons += [f"not enough for {what} yet: {why}" for what, why in (("better", waits), ("worse", held)) if why]
         if experiment.settings.min_samples is not None:
             reasons += _horizon(experiment, one)
     if one.blocks is not None:

@@ -228,6 +228,7 @@ def _by_bets(
         looks,
         ready_win=np.where(bets, True, looks.ready_win),
         ready_harm=np.where(bets, True, looks.ready_harm),
+        harm_held=looks.harm_held & ~bets,
         bound_win=np.where(bets, np.inf, looks.bound_win),
         bound_harm=np.where(bets, np.inf, looks.bound_harm),
         p_win=np.where(bets, p_win, looks.p_win),
