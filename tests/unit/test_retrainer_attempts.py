@@ -35,3 +35,11 @@ def test_a_round_fails_when_all_its_jobs_do_and_one_that_does_not_ends_the_row()
     found = attempt_history([*half, second], half[1].champion)
     assert (found.failures, found.unanswered, found.attempts) == (1, {second.request}, 1)
     assert attempt_history([*first, second, job(3)], "v1").failures == 0
+
+
+def test_the_recipe_with_most_attempts_and_the_latest_end_count() -> None:
+    jobs = [job(1), job(2), job(3, recipe="all")]
+    found = attempt_history(reversed(jobs), jobs[0].champion)
+    assert (found.attempts, found.last_started) == (2, jobs[2].created_at)
+    assert found.last_attempt_ended == jobs[2].ended_at
+    assert jobs[2].ended_at != jobs[0].ended_at
