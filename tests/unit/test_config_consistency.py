@@ -206,7 +206,7 @@ NOTES = {
     "retrain: {cool_down: 90d}": "retrain.cool_down: 90d pass between a rollout's end and the next job",
     "segments: [x1]": "segments: 'x1' is a feature; a segment is a label that each request brings",
     "champion: {model: model.skops, target: y}": "champion.target has no effect without `champion.reference`",
-    "champion: {model: 'test_config_possible:half'}\nclasses: [0, 1]": (
+    "champion: {model: 'test_config_consistency:half'}\nclasses: [0, 1]": (
         "retrain: a function can't be refitted by itself, so every job would fail; give `retrain.trainer`"
     ),
 }
