@@ -40,9 +40,8 @@ async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path, challe
     assert saved.counts["joined"] == outcomes
     assert saved.counts.get("late", 0) == saved.counts.get("conflict", 0) == 0
     assert len(saved.rollouts) == challengers
-    assert (
-        saved.counts["shadows"] > 0.8 * n * challengers
-    )  # what the killed router had not scored yet is lost, and only that
+    # What the killed router had not recorded yet is lost: tens of milliseconds, here hundreds of requests.
+    assert saved.counts["shadows"] > 0.5 * n * challengers
     again = (await service_processes.evaluated_in_one_pass(config, tmp_path / "again")).state(0, {})
     assert again.accumulators == saved.accumulators  # bit for bit
     assert {k: v for k, v in again.counts.items() if k != "orphan"} == saved.counts
