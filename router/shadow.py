@@ -46,6 +46,7 @@ class ShadowScorer:
         self._waiting = 0
         self._tasks: dict[Scoring, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
+        self._scoring = 0  # batches that have been taken and have no scores yet
         self._scored: list[events.Shadow] = []
         self._writing: asyncio.TimerHandle | None = None
 
@@ -85,9 +86,14 @@ class ShadowScorer:
                     await asyncio.sleep(GATHER_SECONDS)
                 batch = [queue.popleft() for _ in range(min(_BATCH, len(queue)))]
                 self._waiting -= len(batch)
-                scored = await self._scores(scoring, batch)
-                self._scored += scored
-                if self._writing is None and scored:
+                self._scoring += 1
+                try:
+                    self._scored += await self._scores(scoring, batch)
+                finally:
+                    self._scoring -= 1
+                if not self._scoring:
+                    self._write()  # nobody's scores are to come together with these
+                elif self._writing is None and self._scored:
                     self._writing = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._write)
         finally:
             self._waiting -= len(queue)

@@ -40,8 +40,9 @@ async def test_kill_nine_of_each_service_changes_no_count(tmp_path: Path, challe
     assert saved.counts["joined"] == outcomes
     assert saved.counts.get("late", 0) == saved.counts.get("conflict", 0) == 0
     assert len(saved.rollouts) == challengers
-    # What the killed router had not recorded yet is lost: tens of milliseconds, here hundreds of requests.
-    assert saved.counts["shadows"] > 0.5 * n * challengers
+    assert (
+        saved.counts["shadows"] > 0.8 * n * challengers
+    )  # what the killed router had not scored yet is lost, and only that
     again = (await service_processes.evaluated_in_one_pass(config, tmp_path / "again")).state(0, {})
     assert again.accumulators == saved.accumulators  # bit for bit
     assert {k: v for k, v in again.counts.items() if k != "orphan"} == saved.counts
@@ -60,6 +61,8 @@ async def test_kill_nine_changes_nothing_of_what_a_promotion_was_worth(tmp_path:
         await running.challenge()
 
         async def between(number: int) -> None:
+            if number % 4 == 3:  # a horizon is seven batches: the events' clock must not outrun the scores
+                await running.counted(min(n, 100 * number), 0)
             if number == 8:
                 await running.post(f"{running.url}/promote", {"reason": "in the middle"})
             if number in killed:
@@ -73,8 +76,7 @@ async def test_kill_nine_changes_nothing_of_what_a_promotion_was_worth(tmp_path:
     checkpoint.close()
     (entry,) = saved.worth["entries"]
     assert (entry["promotion"], entry["champion"], entry["previous"]) == ("test-r0001", "v0002", "v0001")
-    # The events' clock runs far ahead of real time, so a faster machine has fewer scores in time for a pair.
-    assert entry["pairs"] > 30
+    assert entry["pairs"] > 500
     again = (await service_processes.evaluated_in_one_pass(config, tmp_path / "again")).state(0, {})
     assert again.accumulators == saved.accumulators  # bit for bit, units that were held out with them
     assert again.worth == saved.worth

@@ -126,6 +126,18 @@ async def test_scores_of_all_models_that_come_together_are_recorded_together(
     assert case.recorded.records == 1
 
 
+async def test_scores_are_recorded_at_once_where_no_others_come(
+    close: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.shadow.GATHER_SECONDS", 60.0)
+    case = Case("shadow-alone", 1)
+    close.append(case)
+    case.offer(0, 128)  # a whole batch doesn't wait for more rows
+    async with asyncio.timeout(30):
+        while len(case.recorded.events) < 128:
+            await asyncio.sleep(0.001)
+
+
 async def test_what_is_scored_is_recorded_in_a_moment_while_others_wait(close: list[Case]) -> None:
     case = Case("shadow-moment", 2)
     close.append(case)
