@@ -88,9 +88,10 @@ class ShadowScorer:
                 self._waiting -= len(batch)
                 self._scoring += 1
                 try:
-                    self._scored += await self._scores(scoring, batch)
+                    scored = await self._scores(scoring, batch)
                 finally:
                     self._scoring -= 1
+                self._scored += scored
                 if not self._scoring:
                     self._write()  # nobody's scores are to come together with these
                 elif self._writing is None and self._scored:
